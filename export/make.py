@@ -1,0 +1,247 @@
+"""Makes a bundle: requires weights and samples, ensures a verified folder or nothing at all.
+
+Rules:
+    M1  Everything is written aside; the bundle appears by one rename at the very end.
+    M2  The fp32 graph equals its source on real input (or seeded input without samples) within
+        variants.SOURCE_TOLERANCE before any variant is made from it.
+    M3  Calibration sees one set of samples, the figures come from the other.
+    M4  A variant that misses its fidelity budget stops the export, unless it is to be kept; the
+        manifest then says that it missed.
+    M5  Random weights have no fidelity: the gate is not run on them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import re
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from jetlift.export import fidelity, graph, samples
+from jetlift.export.variants import PartWriter, Source
+from jetlift.runtime import atomic, jsonform
+from jetlift.runtime.bundle import MANIFEST_NAME, Bundle, list_files, sha256_of
+from jetlift.runtime.errors import MissingPackageError, UnknownNameError, UsageError
+from jetlift.runtime.manifest import SCHEMA_VERSION, Manifest, Part, Weights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import onnx_ir as ir
+
+    from jetlift.export.recipes.base import PartRecipe, Recipe
+    from jetlift.runtime.manifest import TensorSpec
+
+    Report = Callable[[str, float], None]
+
+PRECISIONS = ("fp32", "fp16", "int8")
+_TOOLS = (
+    "torch", "transformers", "onnx", "onnx-ir", "onnxsim", "onnxruntime", "numpy", "opencv-python"
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to export.
+
+    Attributes:
+        out: The bundle's folder; it must not exist.
+        precisions: Variants to make, fp32 included.
+        samples: Real samples; None means no INT8 and no fidelity figures.
+        budget: Fidelity budget in place of the recipe's.
+        keep: Keep variants that miss the budget.
+    """
+
+    out: Path
+    precisions: tuple[str, ...] = PRECISIONS
+    samples: Path | None = None
+    budget: str | None = None
+    keep: bool = False
+
+    def check(self) -> None:
+        """Refuse what cannot work before anything heavy is loaded.
+
+        Raises:
+            UsageError: A precision is unknown, fp32 is missing, int8 has no samples, or the
+                budget cannot be read.
+        """
+        for precision in self.precisions:
+            if precision not in PRECISIONS:
+                raise UnknownNameError(
+                    f"Precision {precision!r} is unknown",
+                    expected=f"One of {', '.join(PRECISIONS)}",
+                )
+        if "fp32" not in self.precisions:
+            raise UsageError("fp32 is not among the precisions", expected="The reference: keep it")
+        if "int8" in self.precisions and self.samples is None:
+            raise UsageError(
+                "int8 was asked for without samples",
+                expected="Real samples to choose its scales from",
+                do="Add --samples DIR, or leave int8 out: --precision fp32,fp16",
+            )
+        if self.samples is not None and not self.samples.exists():
+            raise UsageError(f"There is no {self.samples}", expected="A folder with real samples")
+        if self.budget is not None:
+            fidelity.parse_budget(self.budget)
+
+
+def export_recipe(
+    recipe: Recipe, weights: str | None, request: Request, report: Report | None = None
+) -> Bundle:
+    """Export a model of the zoo.
+
+    Args:
+        recipe: Which model.
+        weights: None for the recipe's hub id, or a hub id, folder, file, or 'package'.
+        request: What to make of it, and where.
+        report: Called with a stage's name and its share done.
+
+    Raises:
+        JetliftError: Any gate, input, artefact or machine error on the way; nothing is left behind.
+    """
+    tell = report or _tell_nobody
+    request.check()
+    with atomic.folder_aside(request.out) as aside, _needs_export_packages():  # M1
+        tell("load weights", 0.0)
+        loaded = recipe.load(weights)
+        for path, asset in loaded.assets.items():
+            (aside / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(asset, aside / path)
+        sources = []
+        for name, item in recipe.parts.items():
+            tell(f"{name}: torch to ONNX", 0.0)
+            module = loaded.modules[name]
+            model = graph.from_torch(module, item.inputs, item.output_names)
+            parameters = sum(parameter.numel() for parameter in module.parameters())
+            part = _part(model, item.inputs, parameters, item)
+            budget, answer = request.budget or item.budget, _torch_answer(module, item.inputs)
+            sources.append(Source(name, model, part, budget, answer))
+        _fill(aside, recipe.name, recipe.tasks, loaded.weights, sources, request, tell)
+    return Bundle.open(request.out)
+
+
+def export_onnx(
+    path: Path,
+    request: Request,
+    *,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    report: Report | None = None,
+) -> Bundle:
+    """Make a bundle of a graph of one's own.
+
+    Args:
+        path: The ONNX file.
+        request: What to make of it, and where.
+        shapes: Shape to optimise for and measure at, per input with dynamic axes.
+        report: Called with a stage's name and its share done.
+
+    Raises:
+        JetliftError: As `export_recipe`.
+    """
+    tell = report or _tell_nobody
+    request.check()
+    with atomic.folder_aside(request.out) as aside, _needs_export_packages():
+        from jetlift.export.own_graph import answer, describe_inputs
+
+        tell("read the graph", 0.0)
+        model = graph.from_file(path)
+        inputs = describe_inputs(model, shapes or {})
+        part = _part(model, inputs, graph.parameter_count(model), None)
+        budget = request.budget or fidelity.OWN_GRAPH_BUDGET
+        source = Source("main", model, part, budget, answer(path, inputs))
+        weights = Weights(
+            source=path.name,
+            licence="not stated",
+            sha256=sha256_of(path),
+            note="A graph of the user's own; without a task's metric it is held to output cosine",
+            random=False,
+        )
+        name = re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).strip("-_") or "graph"
+        _fill(aside, name, (), weights, [source], request, tell)
+    return Bundle.open(request.out)
+
+
+def _fill(
+    aside: Path,
+    model: str,
+    tasks: tuple[str, ...],
+    weights: Weights,
+    sources: Sequence[Source],
+    request: Request,
+    tell: Report,
+) -> None:
+    """Write every file of the bundle into the aside folder, the manifest last."""
+    parts: dict[str, Part] = {}
+    calibration = None
+    for source in sources:
+        split = None
+        if request.samples is not None:
+            tell(f"{source.name}: read samples", 0.0)
+            split = samples.prepare(request.samples, source.part, aside)
+            calibration = split.calibration.described
+        writer = PartWriter(aside, source, split, weights.random, tell)
+        parts[source.name] = writer.write(request.precisions, keep=request.keep)
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        jetlift=importlib.metadata.version("jetlift"),
+        model=model,
+        tasks=tasks,
+        weights=weights,
+        parts=parts,
+        calibration=calibration if "int8" in request.precisions else None,
+        tools=_tool_versions(),
+        files=list_files(aside),
+    )
+    (aside / MANIFEST_NAME).write_text(jsonform.dumps(manifest), encoding="utf-8")
+
+
+def _torch_answer(
+    module: Any,  # noqa: ANN401 - torch is imported inside
+    inputs: Sequence[TensorSpec],
+) -> Callable[[Mapping[str, Any]], Sequence[Any]]:
+    def answer(feeds: Mapping[str, Any]) -> Sequence[Any]:
+        import torch
+
+        with torch.no_grad():
+            outputs = module(*(torch.from_numpy(feeds[spec.name]) for spec in inputs))
+        return [item.numpy() for item in (outputs if isinstance(outputs, tuple) else (outputs,))]
+
+    return answer
+
+
+def _part(
+    model: ir.Model, inputs: Sequence[TensorSpec], parameters: int, recipe: PartRecipe | None
+) -> Part:
+    return Part(
+        inputs=tuple(inputs),
+        outputs=graph.output_specs(model),
+        parameters=parameters,
+        preprocess=recipe.preprocess if recipe else None,
+        variants={},
+        patch_grid_hw=recipe.patch_grid_hw if recipe else None,
+    )
+
+
+def _tool_versions() -> dict[str, str]:
+    versions = {}
+    for name in _TOOLS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
+
+
+def _tell_nobody(_stage: str, _share: float) -> None:
+    return
+
+
+@contextlib.contextmanager
+def _needs_export_packages() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("jetlift"):
+            raise
+        raise MissingPackageError(error.name, extra="export", purpose="to export models") from error

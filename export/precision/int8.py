@@ -1,0 +1,225 @@
+"""Explicit symmetric INT8: Q/DQ pairs where TensorRT and OpenVINO fuse them.
+
+Rules:
+    Q1  Weighted MatMul, Gemm and Conv are quantised; products of two activations stay wide.
+    Q2  Activations: one scale per tensor, its largest magnitude on the calibration samples
+        over 127.
+    Q3  Weights: one scale per output channel, its largest magnitude over 127.
+    Q4  Zero points are int8 0. Biases stay float, since TensorRT's parser takes no int32 bias
+        DequantizeLinear.
+    Q5  A convolution that reads the graph's input stays wide: it is cheap, and what it loses is
+        lost for good.
+    Q6  A tensor gets one Q/DQ pair, shared by all its quantised consumers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jetlift.export.precision.calibrate import absolute_maxima
+from jetlift.export.precision.fp16 import Typed
+from jetlift.runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import numpy.typing as npt
+    import onnx_ir as ir
+
+    Feeds = Mapping[str, npt.NDArray[Any]]
+    Floats = npt.NDArray[np.float32]
+
+QMAX = 127
+MINIMUM_OPSET = 13  # per-channel DequantizeLinear
+
+
+@dataclass(frozen=True)
+class Site:
+    """One weighted node: its activation input, its weight, and the weight's output-channel axis."""
+
+    node: ir.Node
+    activation: ir.Value
+    weight: ir.Value
+    axis: int
+
+
+def to_int8(
+    model: ir.Model,
+    samples: Sequence[Feeds],
+    *,
+    progress: Callable[[float], None] | None = None,
+) -> Typed:
+    """Quantise a float32 graph (rules Q1 to Q6). The model given is not changed.
+
+    Args:
+        model: A float32 graph, opset 13 or newer.
+        samples: Graph inputs of the calibration samples.
+        progress: Called with the share of samples seen, 0 to 1.
+
+    Raises:
+        UsageError: The opset is too old, or nothing in the graph can be quantised.
+        InputError: The samples are empty or give NaN.
+    """
+    opset = model.opset_imports.get("", 0)
+    if opset < MINIMUM_OPSET:
+        raise UsageError(
+            f"The graph is of opset {opset}",
+            expected=f"Opset {MINIMUM_OPSET} or newer, which has per-channel scales",
+        )
+    copy = model.clone(deep_copy=False)
+    sites, kept_wide = _sites(copy.graph)
+    if not sites:
+        raise UsageError(
+            "The graph has no weighted MatMul, Gemm or Conv to quantise",
+            do="Export it without int8",
+        )
+    names = [str(site.activation.name) for site in sites]
+    maxima = absolute_maxima(model, names, samples, progress=progress)
+    _Quantiser(copy.graph, maxima).quantise(sites)
+    return Typed(copy, tuple(kept_wide))
+
+
+def scale_of(magnitudes: Floats) -> Floats:
+    """Symmetric scale: largest magnitude over 127; a channel of zeros gets 1 and stays zero."""
+    positive = np.maximum(magnitudes, np.finfo(np.float32).tiny * QMAX)
+    return np.where(magnitudes == 0, 1.0, positive / QMAX).astype(np.float32)
+
+
+def quantise_weight(weight: Floats, axis: int) -> tuple[npt.NDArray[np.int8], Floats]:
+    """Per-channel symmetric int8.
+
+    Args:
+        weight: Float weight of any rank.
+        axis: Its output-channel axis.
+
+    Returns:
+        The int8 weight of the same shape, and one float32 scale per channel. Round to nearest
+        even, as QuantizeLinear does; each element is within half a scale of the original.
+    """
+    others = tuple(i for i in range(weight.ndim) if i != axis)
+    scale = scale_of(np.max(np.abs(weight), axis=others))
+    shape = [1] * weight.ndim
+    shape[axis] = -1
+    codes = np.rint(weight.astype(np.float64) / scale.reshape(shape))
+    return np.clip(codes, -QMAX, QMAX).astype(np.int8), scale
+
+
+def _sites(graph: ir.Graph) -> tuple[list[Site], list[str]]:
+    sites: list[Site] = []
+    kept_wide: list[str] = []
+    for node in graph:
+        site = _site_of(node)
+        if site is None:
+            continue
+        if node.op_type == "Conv" and site.activation.is_graph_input():  # Q5
+            kept_wide.append(f"{node.name}: convolution of the input")
+        else:
+            sites.append(site)
+    return sites, kept_wide
+
+
+def _site_of(node: ir.Node) -> Site | None:
+    """What there is to quantise at a node, or None (Q1)."""
+    if node.op_type not in ("MatMul", "Gemm", "Conv"):
+        return None
+    activation, weight = node.inputs[0], node.inputs[1]
+    if activation is None or weight is None or weight.const_value is None:
+        return None
+    rank = len(weight.const_value.shape)
+    if activation.const_value is not None or rank < 2 or weight.const_value.dtype.name != "FLOAT":
+        return None
+    if node.op_type == "Conv":
+        return Site(node, activation, weight, 0)
+    if node.op_type == "MatMul":
+        return Site(node, activation, weight, rank - 1) if rank == 2 else None
+    attributes = node.attributes
+    if "transA" in attributes and attributes["transA"].as_int():
+        return None
+    transposed = "transB" in attributes and attributes["transB"].as_int()
+    return Site(node, activation, weight, 0 if transposed else 1)
+
+
+class _Quantiser:
+    """Writes the Q/DQ pairs into one graph."""
+
+    def __init__(self, graph: ir.Graph, maxima: Mapping[str, float]) -> None:
+        self.graph, self.maxima = graph, maxima
+        self.activations: dict[str, ir.Value] = {}
+        self.weights: dict[tuple[str, int], ir.Value] = {}
+
+    def quantise(self, sites: Sequence[Site]) -> None:
+        for site in sites:
+            site.node.replace_input_with(0, self._activation(site.activation))
+            site.node.replace_input_with(1, self._weight(site))
+        for site in sites:
+            name = str(site.weight.name)
+            if not site.weight.uses() and name in self.graph.initializers:
+                del self.graph.initializers[name]
+
+    def _activation(self, value: ir.Value) -> ir.Value:
+        """The value behind its Q/DQ pair, made once (Q2, Q6)."""
+        import onnx_ir as ir
+
+        name = str(value.name)
+        if name not in self.activations:
+            scale = self._constant(f"{name}_scale", scale_of(np.float32(self.maxima[name])))
+            zero = self._constant(f"{name}_zero", np.zeros((), np.int8))
+            down = ir.node("QuantizeLinear", [value, scale, zero], name=f"{name}_quantize")
+            up = ir.node(
+                "DequantizeLinear", [*down.outputs, scale, zero], name=f"{name}_dequantize"
+            )
+            _name(down, f"{name}_int8", value.shape, ir.DataType.INT8)
+            self.activations[name] = _name(up, f"{name}_dq", value.shape, ir.DataType.FLOAT)
+            self._insert([down, up], after=value.producer())
+        return self.activations[name]
+
+    def _weight(self, site: Site) -> ir.Value:
+        """The weight as int8 behind its DequantizeLinear, made once per axis (Q3)."""
+        import onnx_ir as ir
+
+        name, key = str(site.weight.name), (str(site.weight.name), site.axis)
+        if key not in self.weights and site.weight.const_value is not None:
+            codes, scale = quantise_weight(site.weight.const_value.numpy(), site.axis)
+            suffix = "" if (name, 1 - site.axis) not in self.weights else f"_{site.axis}"
+            inputs = [
+                self._constant(f"{name}_int8{suffix}", codes),
+                self._constant(f"{name}_scale{suffix}", scale),
+                self._constant(f"{name}_zero{suffix}", np.zeros(scale.shape, np.int8)),
+            ]
+            up = ir.node(
+                "DequantizeLinear", inputs, {"axis": site.axis}, name=f"{name}_dequantize{suffix}"
+            )
+            shape = site.weight.shape
+            self.weights[key] = _name(up, f"{name}_dq{suffix}", shape, ir.DataType.FLOAT)
+            self._insert([up], after=None)
+        return self.weights[key]
+
+    def _constant(self, name: str, array: npt.NDArray[Any]) -> ir.Value:
+        import onnx_ir as ir
+
+        tensor = ir.tensor(array, name=name)
+        value = ir.Value(
+            name=name,
+            shape=ir.Shape(array.shape),
+            type=ir.TensorType(tensor.dtype),
+            const_value=tensor,
+        )
+        self.graph.register_initializer(value)
+        return value
+
+    def _insert(self, nodes: list[ir.Node], *, after: ir.Node | None) -> None:
+        if after is None:
+            self.graph.insert_before(self.graph[0], nodes)
+        else:
+            self.graph.insert_after(after, nodes)
+
+
+def _name(node: ir.Node, name: str, shape: ir.Shape | None, dtype: ir.DataType) -> ir.Value:
+    import onnx_ir as ir
+
+    value = node.outputs[0]
+    value.name, value.shape, value.type = name, shape, ir.TensorType(dtype)
+    return value

@@ -1,0 +1,80 @@
+"""What a recipe is: how one foundation model becomes ONNX.
+
+A recipe is one file that holds facts (sources, shapes, preprocessing, budgets) and two functions:
+`load` turns weights into torch modules, and each module is one part of the bundle.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    import torch
+
+    from jetlift.export.weights import PackagedWeights
+    from jetlift.runtime.manifest import ImagePreprocess, TensorSpec, TextPreprocess, Weights
+
+
+@dataclass(frozen=True)
+class PartRecipe:
+    """One graph of a model, before it is a graph.
+
+    Attributes:
+        inputs: Graph inputs in the order of `module.forward`, with min, opt and max shapes.
+        output_names: Names for what `forward` returns, in order.
+        preprocess: How raw input becomes graph input.
+        budget: Default fidelity budget, as in 'embedding.cosine_min>=0.99'.
+        patch_grid_hw: Rows and columns of the patch tokens, where there are any.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    output_names: tuple[str, ...]
+    preprocess: ImagePreprocess | TextPreprocess
+    budget: str
+    patch_grid_hw: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Weights in memory.
+
+    Attributes:
+        weights: Where they come from, for the manifest.
+        modules: One torch module per part, in eval mode, float32.
+        assets: Files to put into the bundle, by their path in it.
+    """
+
+    weights: Weights
+    modules: Mapping[str, torch.nn.Module]
+    assets: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one foundation model becomes ONNX.
+
+    Attributes:
+        name: Name on the command line.
+        title: Name for people.
+        tasks: What `jetlift run` does with it, the default first.
+        hub_id: Default source, `owner/name` on the Hugging Face hub.
+        licence: Licence of the weights at `hub_id`.
+        packaged: Weights that a Python package ships, for machines without a hub.
+        parameters: Number of trained parameters of the exported parts.
+        parts: Parts by name.
+        load: From a weights argument (None, hub id, folder, file or 'package') to modules.
+    """
+
+    name: str
+    title: str
+    tasks: tuple[str, ...]
+    hub_id: str
+    licence: str
+    packaged: PackagedWeights
+    parameters: int
+    parts: Mapping[str, PartRecipe]
+    load: Callable[[str | None], Loaded]

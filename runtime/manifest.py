@@ -1,0 +1,179 @@
+"""What `bundle.json` says: the portable description of a model after export.
+
+Shapes are in elements, sizes in bytes, operations count a multiply-add as two (MAC x 2).
+The published schema is docs/schemas/bundle.schema.json, generated from these classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jetlift.runtime.jsonform import field
+
+SCHEMA_VERSION = 1
+
+Precision = Literal["fp32", "fp16", "bf16", "int8", "int4w"]
+Rest = Literal["fp32", "fp16", "bf16"]
+DType = Literal["float32", "float16", "int64", "int32", "int8", "uint8", "bool"]
+
+# A path inside the bundle: relative, forward slashes, no `.` or `..` step, nothing hidden.
+RELATIVE_PATH = r"(?:[A-Za-z0-9_][A-Za-z0-9_.+-]*/)*[A-Za-z0-9_][A-Za-z0-9_.+-]*"
+SHA256 = r"[0-9a-f]{64}"
+NAME = r"[a-z0-9][a-z0-9_-]*"
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a part."""
+
+    name: str = field(doc="Name of the tensor in the graph")
+    dtype: DType = field(doc="Element type")
+    shape: tuple[int | str, ...] = field(doc="A number per fixed axis, a name per dynamic axis")
+    min_shape: tuple[int, ...] | None = field(
+        doc="Smallest shape to build for (inputs only)", default=None
+    )
+    opt_shape: tuple[int, ...] | None = field(
+        doc="Shape to optimise for and to measure at (inputs only)", default=None
+    )
+    max_shape: tuple[int, ...] | None = field(
+        doc="Largest shape to build for (inputs only)", default=None
+    )
+
+
+@dataclass(frozen=True)
+class ImagePreprocess:
+    """From a BGR uint8 picture to the float32 NCHW input of a part."""
+
+    kind: Literal["image"] = field(doc="Says that this part takes pictures")
+    input: str = field(doc="Name of the graph input that takes the picture")
+    size_wh: tuple[int, ...] = field(doc="Width and height of the input in pixels")
+    fit: Literal["crop", "stretch", "letterbox"] = field(
+        doc="crop: shortest edge to resize_short, then the centre; stretch: both axes at will; "
+        "letterbox: whole picture, padded below and right"
+    )
+    resize_short: int | None = field(doc="Shortest edge in pixels before the centre crop")
+    resample: Literal["bicubic_antialias", "bilinear_antialias", "linear_exact"] = field(
+        doc="Resampling filter; the antialias kinds equal Pillow's, linear_exact is OpenCV's"
+    )
+    colour: Literal["rgb", "bgr"] = field(doc="Channel order the model was trained with")
+    scale: float = field(doc="Factor on the 0..255 values before the mean is taken off")
+    mean: tuple[float, ...] = field(doc="Mean per channel, in the model's channel order")
+    std: tuple[float, ...] = field(doc="Standard deviation per channel")
+    pad_value: int = field(doc="Grey level of letterbox padding", default=114)
+
+
+@dataclass(frozen=True)
+class TextPreprocess:
+    """From a string to the token ids of a part."""
+
+    kind: Literal["text"] = field(doc="Says that this part takes text")
+    tokenizer: str = field(doc="Path of tokenizer.json in the bundle", pattern=RELATIVE_PATH)
+    max_tokens: int = field(doc="Longest sequence, special tokens included")
+    ids: str = field(doc="Graph input for token ids")
+    mask: str = field(doc="Graph input for the attention mask")
+    type_ids: str | None = field(doc="Graph input for token type ids", default=None)
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """Which samples a figure comes from, so that it can be made again."""
+
+    count: int = field(doc="Number of samples")
+    sha256: str = field(
+        doc="SHA-256 over the samples' own SHA-256 digests, in order", pattern=SHA256
+    )
+    note: str = field(doc="Where they come from and how they were chosen")
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """How near a variant is to fp32 on samples that calibration never saw."""
+
+    figures: dict[str, float] = field(
+        doc="Metric to value, as in `embedding.cosine_min`; the reference is this bundle's fp32"
+    )
+    budget: str = field(doc="The budget it was held to, as in `embedding.cosine_min>=0.99`")
+    met: bool = field(doc="Whether every line of the budget is met")
+    samples: SampleSet = field(doc="The samples the figures come from")
+    computed_by: str = field(doc="Engine library, version and arithmetic that made the figures")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one run of a graph at its opt_shape asks of the hardware."""
+
+    operations: float = field(doc="All operations, MAC x 2")
+    operations_by_precision: dict[str, float] = field(
+        doc="Operations of GEMM and convolution per precision their inputs have in the graph"
+    )
+    weight_bytes: float = field(doc="Bytes of constants as stored in the graph")
+    activation_bytes: float = field(
+        doc="Bytes of every intermediate tensor once, without fusion or reuse"
+    )
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One typed ONNX graph of a part."""
+
+    precision: Precision = field(doc="What weighted GEMM and convolution run in")
+    rest: Rest = field(doc="What everything else runs in")
+    file: str = field(doc="Path of the ONNX file in the bundle", pattern=RELATIVE_PATH)
+    data_files: tuple[str, ...] = field(
+        doc="External data beside it (graphs over 2 GB)", pattern=RELATIVE_PATH
+    )
+    cost: Cost = field(doc="What one run costs")
+    kept_wide: tuple[str, ...] = field(doc="Nodes kept wider than the precision, with the reason")
+    fidelity: Fidelity | None = field(doc="Null where it was not measured")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One graph of a model."""
+
+    inputs: tuple[TensorSpec, ...] = field(doc="Graph inputs, in order")
+    outputs: tuple[TensorSpec, ...] = field(doc="Graph outputs, in order")
+    parameters: int = field(doc="Number of trained parameters")
+    preprocess: ImagePreprocess | TextPreprocess | None = field(
+        doc="How raw input becomes graph input; null for a graph of one's own"
+    )
+    variants: dict[str, Variant] = field(doc="Variants by name, as in fp32, fp16, int8")
+    patch_grid_hw: tuple[int, ...] | None = field(
+        doc="Rows and columns of the patch tokens, where there are any", default=None
+    )
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where the weights come from."""
+
+    source: str = field(doc="Hub id, package with version, or file name")
+    licence: str = field(doc="Licence as the source states it")
+    sha256: str | None = field(doc="Hash of the weights file; null for random", pattern=SHA256)
+    note: str = field(doc="What a reader of the figures must know of these weights")
+    random: bool = field(doc="True where the weights are random and figures are structure only")
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of the bundle."""
+
+    path: str = field(doc="Path in the bundle", pattern=RELATIVE_PATH)
+    sha256: str = field(doc="SHA-256 of the content", pattern=SHA256)
+    size_bytes: int = field(doc="Size in bytes")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The whole of bundle.json."""
+
+    schema_version: int = field(doc="Version of this schema")
+    jetlift: str = field(doc="Version of jetlift that wrote the bundle")
+    model: str = field(doc="Recipe name, or the name of one's own graph", pattern=NAME)
+    tasks: tuple[str, ...] = field(doc="What `jetlift run` can do with it, the default first")
+    weights: Weights = field(doc="Where the weights come from")
+    parts: dict[str, Part] = field(doc="Parts by name")
+    calibration: SampleSet | None = field(doc="Samples that chose INT8 scales; null without INT8")
+    tools: dict[str, str] = field(doc="Versions of the tools that made the bundle")
+    files: tuple[FileEntry, ...] = field(doc="Every file outside engines/ but bundle.json itself")
