@@ -133,7 +133,8 @@ def row_cosines(a: Floats, b: Floats) -> npt.NDArray[np.float64]:
         cosines = np.einsum("ij,ij->i", first, second) / norms
     both_zero = ~first.any(axis=1) & ~second.any(axis=1)
     cosines = np.where(np.isfinite(cosines), cosines, 0.0)
-    return np.clip(np.where(both_zero, 1.0, cosines), -1.0, 1.0)
+    clipped: npt.NDArray[np.float64] = np.clip(np.where(both_zero, 1.0, cosines), -1.0, 1.0)
+    return clipped
 
 
 def spearman(a: Floats, b: Floats) -> float:
@@ -208,6 +209,6 @@ def refusal(part: str, variant: str, fidelity: Fidelity) -> FidelityError:
     return FidelityError(
         f"Variant {variant} of part {part} misses its fidelity budget: {'; '.join(missed)}",
         expected=f"Budget: {fidelity.budget} (on {fidelity.samples.count} samples)",
-        do="Give more representative --samples, loosen --fidelity, leave the precision out, or keep "
-        "it as it is with --keep",
+        do="Give more representative --samples, loosen --fidelity, leave the precision out, or "
+        "keep it as it is with --keep",
     )

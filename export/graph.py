@@ -233,22 +233,28 @@ def _simplified(model: ir.Model) -> ir.Model:
     import onnx_ir as ir
     import onnxsim
 
+    held: dict[str, ir.TensorProtocol] = {}
     if weight_bytes(model) <= SIMPLIFY_LIMIT_BYTES:
         ir.external_data.load_to_model(model)
-        proto, _ = onnxsim.simplify(ir.to_proto(model))
-        return ir.from_proto(proto)
-    held = _detach_weights(model)
+    else:
+        held = _detach_weights(model)
     proto, _ = onnxsim.simplify(ir.to_proto(model))
-    simplified = ir.from_proto(proto)
+    simplified: ir.Model = ir.from_proto(proto)
     _attach_weights(simplified, held)
     return simplified
 
 
 def _detach_weights(model: ir.Model) -> dict[str, ir.TensorProtocol]:
     """Turn large initializers into graph inputs, so that the rest fits in one protobuf."""
+    import onnx_ir as ir
+
     held: dict[str, Any] = {}
     for name, value in list(model.graph.initializers.items()):
-        if value.const_value is None or value.const_value.nbytes <= _SMALL_CONSTANT_BYTES:
+        if value.const_value is None:
+            continue
+        if value.const_value.nbytes <= _SMALL_CONSTANT_BYTES:
+            # Shapes and axes, which the simplifier must see.
+            value.const_value = ir.tensor(value.const_value.numpy(), name=name)
             continue
         held[name] = value.const_value
         del model.graph.initializers[name]

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _MARK = ".partial-"
-_STORAGE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+_REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
 
 
 @contextmanager
@@ -83,17 +84,28 @@ def _aside(destination: Path) -> Iterator[Path]:
 
 @contextmanager
 def storage_errors(destination: Path) -> Iterator[None]:
-    """Translate the operating system's refusals to write into StorageError."""
+    """Translate the operating system's refusals to write into StorageError.
+
+    A refusal that names a file elsewhere is not about `destination` and passes as it is.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno not in _STORAGE_ERRNOS:
+        refused = error.errno in _REFUSED and not _is_elsewhere(error, destination)
+        if error.errno not in _FULL and not refused:
             raise
         raise StorageError(
             f"Writing {destination} failed: {os.strerror(error.errno or 0)}",
             expected="A folder with enough free space that may be written to",
             do="Free some space or choose another place; nothing half-written was left behind",
         ) from error
+
+
+def _is_elsewhere(error: OSError, destination: Path) -> bool:
+    if not isinstance(error.filename, (str, bytes)):
+        return False
+    named, folder = Path(os.fsdecode(error.filename)).absolute(), destination.parent.absolute()
+    return not (named.is_relative_to(folder) or folder.is_relative_to(named))
 
 
 def _refuse_existing(destination: Path) -> None:
@@ -110,7 +122,9 @@ def _sweep(destination: Path) -> None:
     prefix = f".{destination.name}{_MARK}"
     for path in destination.parent.glob(f"{_escaped(prefix)}*"):
         pid = path.name.removeprefix(prefix)
-        if pid.isdigit() and int(pid) != os.getpid() and not Path(f"/proc/{pid}").exists():
+        # One's own number on a file that is there already: left by a dead process that had it too,
+        # as every first process of a container does.
+        if pid.isdigit() and (int(pid) == os.getpid() or not Path(f"/proc/{pid}").exists()):
             _remove(path)
 
 

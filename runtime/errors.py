@@ -19,7 +19,10 @@ Each message is one paragraph: what was got, what was expected, what to do.
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
+
+_COMMAND_AT_END = re.compile(r"(?:^|: )(?:jetlift|pip|sudo|apt-get|python3) [^:]+$")
 
 
 class JetliftError(Exception):
@@ -37,10 +40,25 @@ class JetliftError(Exception):
         self.got, self.expected, self.do = got, expected, do
         super().__init__(" ".join(_sentence(part) for part in (got, expected, do) if part))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # The default calls the class with the finished message, which loses the three clauses and
+        # fails for MissingPackageError; errors do cross process borders (measuring runs in a child).
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(
+    kind: type[JetliftError], args: tuple[object, ...], state: dict[str, object]
+) -> JetliftError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
+
 
 def _sentence(text: str) -> str:
     text = text.strip()
-    return text if text.endswith((".", "!", "?")) else f"{text}."
+    if text.endswith((".", "!", "?")) or _COMMAND_AT_END.search(text):
+        return text  # a full stop after a command would be copied along with it
+    return f"{text}."
 
 
 class GateError(JetliftError):

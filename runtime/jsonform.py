@@ -5,13 +5,16 @@ It needs the standard library alone, because bundles and passports are read on t
 
 Supported field types: str, int, float, bool, None, Literal, other dataclasses, tuple[T, ...],
 dict[str, T], and unions of these. A field's `metadata` may hold `doc` (for the schema) and
-`pattern` (a regular expression a string must match in full).
+`pattern` (a regular expression a string must match in full) and `keys` (the same for the keys of a
+dictionary). Numbers are finite, and a number without a fraction is a whole number, as JSON Schema
+has it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 import types
 import typing
@@ -42,9 +45,15 @@ class FormError(ValueError):
         super().__init__(f"{where or 'the document'}: got {got}, expected {expected}")
 
 
-def field(*, doc: str, pattern: str | None = None, default: Any = dataclasses.MISSING) -> Any:  # noqa: ANN401 - dataclasses.field is typed so
+def field(
+    *,
+    doc: str,
+    pattern: str | None = None,
+    keys: str | None = None,
+    default: Any = dataclasses.MISSING,  # noqa: ANN401 - whatever the field's type is
+) -> Any:  # noqa: ANN401 - dataclasses.field is typed so
     """Declare a dataclass field with what its schema says of it."""
-    metadata = {"doc": doc, "pattern": pattern}
+    metadata = {"doc": doc, "pattern": pattern, "keys": keys}
     if default is dataclasses.MISSING:
         return dataclasses.field(metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -58,7 +67,7 @@ def loads(cls: type[T], text: str | bytes) -> T:
     """
     try:
         data = json.loads(text)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: syntax, encoding, endless digits
         raise FormError("", f"text that is not JSON ({error})", "a JSON document") from error
     return read(cls, data)
 
@@ -131,7 +140,7 @@ def _value(
         if data not in args or isinstance(data, bool) != any(
             data is arg for arg in args if isinstance(arg, bool)
         ):
-            raise FormError(where, repr(data), f"one of {', '.join(map(repr, args))}")
+            raise FormError(where, _name_of(data), f"one of {', '.join(map(repr, args))}")
         return data
     if origin is tuple:
         if not isinstance(data, list):
@@ -140,6 +149,7 @@ def _value(
     if origin is dict:
         if not isinstance(data, dict):
             raise FormError(where, _name_of(data), "an object")
+        _check_keys(data, where, item)
         return {key: _value(args[1], entry, _join(where, key), None) for key, entry in data.items()}
     if dataclasses.is_dataclass(hint):
         return read(typing.cast("type[Any]", hint), data, where)
@@ -149,20 +159,36 @@ def _value(
 def _union(
     args: tuple[Any, ...], data: object, where: str, item: dataclasses.Field[Any] | None
 ) -> object:
-    first: FormError | None = None
-    for arg in args:
+    errors: list[FormError] = []
+    for arg in _of_that_kind(args, data) or args:
         try:
             return _value(arg, data, where, item)
         except FormError as error:
-            # The branch that got deepest into the document knows best what is wrong with it.
-            if first is None or len(error.where) > len(first.where):
-                first = error
-    if first is not None and first.where != where:
-        raise first
-    names = " or ".join(
-        _PLAIN.get(arg, ("", getattr(arg, "__name__", str(arg))))[1] for arg in args
-    )
-    raise FormError(where, _name_of(data), names)
+            errors.append(error)
+    # The branch that got deepest into the document knows best what is wrong with it.
+    deepest = max(errors, key=lambda error: len(error.where))
+    if deepest.where != where:
+        raise deepest
+    raise FormError(where, deepest.got, " or ".join(error.expected for error in errors))
+
+
+def _of_that_kind(args: tuple[Any, ...], data: object) -> list[Any]:
+    """The dataclasses whose Literal `kind` is the document's: what is wrong is judged by them."""
+    if not isinstance(data, dict):
+        return []
+    kinds = [
+        (arg, get_args(typing.get_type_hints(arg).get("kind")))
+        for arg in args
+        if dataclasses.is_dataclass(arg)
+    ]
+    return [arg for arg, names in kinds if data.get("kind") in names]
+
+
+def _check_keys(data: dict[str, Any], where: str, item: dataclasses.Field[Any] | None) -> None:
+    pattern = item.metadata.get("keys") if item else None
+    for key in data:
+        if pattern and not re.fullmatch(pattern, key):
+            raise FormError(where, f"the key {_name_of(key)}", f"keys that match {pattern}")
 
 
 def _plain(
@@ -171,14 +197,25 @@ def _plain(
     where: str,
     item: dataclasses.Field[Any] | None,
 ) -> object:
-    if hint is float and isinstance(data, int) and not isinstance(data, bool):
-        return float(data)
+    if hint in (int, float) and type(data) in (int, float):
+        return _number(hint, typing.cast("float", data), where)
     if not isinstance(data, hint) or (isinstance(data, bool) and hint is not bool):
         raise FormError(where, _name_of(data), _PLAIN[hint][1])
     pattern = item.metadata.get("pattern") if item else None
     if pattern and isinstance(data, str) and not re.fullmatch(pattern, data):
-        raise FormError(where, repr(data), f"text that matches {pattern}")
+        raise FormError(where, _name_of(data), f"text that matches {pattern}")
     return data
+
+
+def _number(hint: type[int | float], data: float, where: str) -> float:
+    try:
+        if not math.isfinite(data):
+            raise FormError(where, _name_of(data), "a finite number")
+        if hint is int and data != int(data):
+            raise FormError(where, _name_of(data), _PLAIN[int][1])
+        return hint(data)
+    except OverflowError:
+        raise FormError(where, _name_of(data), "a number that a double holds") from None
 
 
 def _object_schema(cls: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -187,6 +224,8 @@ def _object_schema(cls: Any) -> dict[str, Any]:  # noqa: ANN401
     properties = {}
     for item in fields:
         entry = _hint_schema(hints[item.name], item.metadata.get("pattern"))
+        if item.metadata.get("keys"):
+            entry["propertyNames"] = {"pattern": f"^(?:{item.metadata['keys']})$"}
         if item.metadata.get("doc"):
             entry["description"] = item.metadata["doc"]
         properties[item.name] = entry
@@ -222,7 +261,8 @@ def _name_of(data: object) -> str:
         return "an object"
     if isinstance(data, list):
         return "a list"
-    return repr(data)
+    text = repr(data)
+    return text if len(text) <= 80 else f"{text[:60]}… ({len(text)} characters)"
 
 
 def _join(where: str, key: str) -> str:

@@ -138,7 +138,9 @@ class Part:
     preprocess: ImagePreprocess | TextPreprocess | None = field(
         doc="How raw input becomes graph input; null for a graph of one's own"
     )
-    variants: dict[str, Variant] = field(doc="Variants by name, as in fp32, fp16, int8")
+    variants: dict[str, Variant] = field(
+        doc="Variants by name, as in fp32, fp16, int8; engine files carry the name", keys=NAME
+    )
     patch_grid_hw: tuple[int, ...] | None = field(
         doc="Rows and columns of the patch tokens, where there are any", default=None
     )
@@ -173,7 +175,7 @@ class Manifest:
     model: str = field(doc="Recipe name, or the name of one's own graph", pattern=NAME)
     tasks: tuple[str, ...] = field(doc="What `jetlift run` can do with it, the default first")
     weights: Weights = field(doc="Where the weights come from")
-    parts: dict[str, Part] = field(doc="Parts by name")
+    parts: dict[str, Part] = field(doc="Parts by name; engine files carry the name", keys=NAME)
     calibration: SampleSet | None = field(doc="Samples that chose INT8 scales; null without INT8")
     tools: dict[str, str] = field(doc="Versions of the tools that made the bundle")
     files: tuple[FileEntry, ...] = field(doc="Every file outside engines/ but bundle.json itself")

@@ -46,6 +46,7 @@ def _round_after(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
     down = ir.node("Cast", [value], {"to": ir.DataType.FLOAT16}, name=f"{value.name}_round_down")
     up = ir.node("Cast", down.outputs, {"to": ir.DataType.FLOAT}, name=f"{value.name}_round_up")
     rounded = up.outputs[0]
+    down.outputs[0].type = ir.TensorType(ir.DataType.FLOAT16)
     down.outputs[0].name, rounded.name = f"{value.name}_half", f"{value.name}_rounded"
     rounded.shape, rounded.type = value.shape, ir.TensorType(ir.DataType.FLOAT)
     value.replace_all_uses_with(rounded)

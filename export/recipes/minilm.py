@@ -117,7 +117,8 @@ def _pooled(model: torch.nn.Module) -> torch.nn.Module:
             hidden = self.model(input_ids, attention_mask=attention_mask).last_hidden_state
             mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
             mean = (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1.0)
-            return mean / mean.norm(dim=1, keepdim=True).clamp(min=1e-12)
+            embedding: torch.Tensor = mean / mean.norm(dim=1, keepdim=True).clamp(min=1e-12)
+            return embedding
 
     return SentenceEmbedding()
 

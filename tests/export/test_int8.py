@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from helpers import graphs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from onnx import helper
+
+from jetlift.export.precision.calibrate import absolute_maxima
+from jetlift.export.precision.int8 import quantise_weight, scale_of, to_int8
+from jetlift.runtime.errors import InputError, UsageError
+
+RANDOM = np.random.default_rng(3)
+MLP_SAMPLES = [{"x": RANDOM.standard_normal((1, 16)).astype(np.float32)} for _ in range(16)]
+CONV_SAMPLES = [{"x": RANDOM.standard_normal((1, 3, 16, 16)).astype(np.float32)} for _ in range(8)]
+
+floats = st.floats(-1e6, 1e6, width=32)
+
+
+@given(
+    hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=4, max_side=6), elements=floats),
+    st.data(),
+)
+@settings(max_examples=200, deadline=None)
+def test_weight_codes_are_within_half_a_scale_of_the_weight(weight, data):
+    axis = data.draw(st.integers(0, weight.ndim - 1))
+    codes, scale = quantise_weight(weight, axis)
+    assert codes.dtype == np.int8
+    assert codes.min() >= -127
+    assert scale.shape == (weight.shape[axis],)
+    assert (scale > 0).all()
+    shape = [1] * weight.ndim
+    shape[axis] = -1
+    wide = scale.astype(np.float64).reshape(shape)
+    error = np.abs(codes * wide - weight)
+    assert (error <= wide * 0.5 * (1 + 1e-6)).all()
+
+
+@given(
+    hnp.arrays(
+        np.float32,
+        st.integers(1, 20),
+        elements=st.floats(0, float(np.finfo(np.float32).max), width=32),
+    )
+)
+def test_scale_is_positive_and_reaches_the_largest(magnitudes):
+    scale = scale_of(magnitudes)
+    assert (scale > 0).all()
+    assert np.isfinite(scale).all()
+    nonzero = magnitudes > 1e-30
+    reached = scale[nonzero].astype(np.float64) * 127
+    np.testing.assert_allclose(reached, magnitudes[nonzero], rtol=1e-5)
+
+
+def test_quantised_graph_has_the_form_tensorrt_takes():
+    typed = to_int8(graphs.mlp(), MLP_SAMPLES)
+    proto = ir.to_proto(typed.model)
+    onnx.checker.check_model(proto, full_check=True)
+    arrays = {i.name: onnx.numpy_helper.to_array(i) for i in proto.graph.initializer}
+    kinds = [node.op_type for node in proto.graph.node]
+    assert kinds.count("QuantizeLinear") == 2
+    assert kinds.count("DequantizeLinear") == 4
+    for node in proto.graph.node:
+        if node.op_type.endswith("quantizeLinear") or node.op_type.endswith("QuantizeLinear"):
+            zero = arrays[node.input[2]]
+            assert zero.dtype == np.int8
+            assert not zero.any()
+    dequantised = {
+        node.output[0] for node in proto.graph.node if node.op_type == "DequantizeLinear"
+    }
+    for node in proto.graph.node:
+        if node.op_type in ("Gemm", "MatMul"):
+            assert set(node.input[:2]) <= dequantised
+    assert arrays["b1"].dtype == np.float32  # biases stay float
+    assert "w1" not in arrays  # the float weight is gone
+    assert arrays["w1_int8"].dtype == np.int8
+    assert arrays["w1_scale"].shape == (32,)  # one scale per output channel of a transposed Gemm
+    assert arrays["w2_scale"].shape == (8,)
+
+
+def test_quantised_answer_is_near_the_float_answer():
+    source = graphs.mlp()
+    typed = to_int8(source, MLP_SAMPLES).model
+    for sample in MLP_SAMPLES:
+        wanted, got = graphs.run(source, sample)[0], graphs.run(typed, sample)[0]
+        assert np.abs(wanted - got).max() < 0.05 * np.abs(wanted).max()
+        assert (wanted != got).any()
+
+
+def test_convolution_of_the_input_stays_wide_and_is_told():
+    typed = to_int8(graphs.conv_net(), CONV_SAMPLES)
+    assert typed.kept_wide == ("stem: convolution of the input",)
+    by_name = {node.name: node for node in typed.model.graph}
+    assert by_name["stem"].inputs[1].name == "w1"
+    assert by_name["depthwise"].inputs[1].name == "w2_dq"
+    assert typed.model.graph.initializers["w2_scale"].shape.numpy() == (8,)
+
+
+def test_one_pair_serves_all_consumers_of_a_tensor():
+    weights = {name: RANDOM.standard_normal((16, 4)) for name in ("q", "k")}
+    nodes = [helper.make_node("Relu", ["x"], ["r"], name="relu")] + [
+        helper.make_node("MatMul", ["r", name], [f"{name}_out"], name=name) for name in weights
+    ]
+    outputs = {"q_out": ["batch", 4], "k_out": ["batch", 4]}
+    source = graphs.model(nodes, weights, inputs={"x": ["batch", 16]}, outputs=outputs)
+    kinds = [node.op_type for node in to_int8(source, MLP_SAMPLES).model.graph]
+    assert kinds.count("QuantizeLinear") == 1
+
+
+def test_products_of_two_activations_stay_wide():
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], name="t", perm=[1, 0]),
+        helper.make_node("MatMul", ["t", "x"], ["y"], name="product"),
+    ]
+    source = graphs.model(nodes, {}, inputs={"x": ["batch", 16]}, outputs={"y": [16, 16]})
+    with pytest.raises(UsageError, match="no weighted MatMul, Gemm or Conv"):
+        to_int8(source, MLP_SAMPLES)
+
+
+def test_source_graph_is_not_changed():
+    source = graphs.mlp()
+    before = ir.to_proto(source).SerializeToString(deterministic=True)
+    to_int8(source, MLP_SAMPLES)
+    assert ir.to_proto(source).SerializeToString(deterministic=True) == before
+
+
+def test_old_opset_is_refused():
+    source = graphs.mlp()
+    source.opset_imports[""] = 12
+    with pytest.raises(UsageError, match="opset 12"):
+        to_int8(source, MLP_SAMPLES)
+
+
+def test_calibration_reads_the_range_of_inputs_and_inner_tensors():
+    source = graphs.mlp()
+    shares: list[float] = []
+    maxima = absolute_maxima(source, ["x", "r", "y"], MLP_SAMPLES, progress=shares.append)
+    assert maxima["x"] == max(float(np.abs(sample["x"]).max()) for sample in MLP_SAMPLES)
+    answers = [graphs.run(source, sample)[0] for sample in MLP_SAMPLES]
+    np.testing.assert_allclose(maxima["y"], max(np.abs(y).max() for y in answers), rtol=1e-5)
+    assert shares[-1] == 1.0
+
+
+def test_no_samples_and_nan_are_refused():
+    with pytest.raises(InputError, match="no calibration samples"):
+        to_int8(graphs.mlp(), [])
+    broken = {"x": np.full((1, 16), np.nan, np.float32)}
+    with pytest.raises(InputError, match="NaN or infinity on calibration sample 2"):
+        to_int8(graphs.mlp(), [MLP_SAMPLES[0], broken])
