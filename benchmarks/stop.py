@@ -87,9 +87,7 @@ class Timed:
     stopped_by: StoppedBy
 
 
-def time_runs(
-    run: Callable[[int], object], rules: StopRules, clock: Callable[[], float]
-) -> Timed:
+def time_runs(run: Callable[[int], object], rules: StopRules, clock: Callable[[], float]) -> Timed:
     """Warm up, then time run after run until a rule stops it.
 
     Args:
@@ -144,12 +142,12 @@ def _is_precise(samples_ms: Sequence[float], rules: StopRules) -> bool:
     if interval is None:
         return False
     median = float(np.median(samples_ms))
-    return max(interval[1] - median, median - interval[0]) <= median * rules.half_width_percent / 100
+    return (
+        max(interval[1] - median, median - interval[0]) <= median * rules.half_width_percent / 100
+    )
 
 
-def median_interval(
-    samples: Sequence[float], confidence: float
-) -> tuple[float, float] | None:
+def median_interval(samples: Sequence[float], confidence: float) -> tuple[float, float] | None:
     """Confidence interval of the median from order statistics (rule S3).
 
     Returns:
@@ -172,7 +170,7 @@ def median_rank(count: int, confidence: float) -> int | None:
     Returns:
         r, or None where even the whole range of the samples covers it less often than asked.
     """
-    allowed = (1 - confidence) / 2 * 2.0**min(count, 900)
+    allowed = (1 - confidence) / 2 * 2.0 ** min(count, 900)
     shift = max(count - 900, 0)  # 2**count overflows a float beyond 1023
     tail, term, rank = 0, 1, None
     for below in range(count // 2 + 1):

@@ -154,7 +154,9 @@ def _cpu_name(root: Path, cpuinfo: str) -> str:
 
 
 def _os_name(root: Path) -> str:
-    match = re.search(r'^PRETTY_NAME="?([^"\n]+)"?$', _text(root / "etc/os-release") or "", re.MULTILINE)
+    match = re.search(
+        r'^PRETTY_NAME="?([^"\n]+)"?$', _text(root / "etc/os-release") or "", re.MULTILINE
+    )
     return match[1] if match else platform.system()
 
 
@@ -170,7 +172,9 @@ def _frequency(root: Path, cpuinfo: str) -> Figure:
 
 def _kib_figure(text: str | None, key: str, file: str) -> Figure:
     match = re.search(rf"^{key}:\s+(\d+) kB$", text or "", re.MULTILINE)
-    return Figure(int(match[1]) * 1024) if match else Figure.missing(f"/proc tells no {key} in {file}")
+    return (
+        Figure(int(match[1]) * 1024) if match else Figure.missing(f"/proc tells no {key} in {file}")
+    )
 
 
 def _text(path: Path) -> str | None:

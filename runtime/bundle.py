@@ -146,20 +146,25 @@ def parse_manifest(text: bytes) -> Manifest:
         BundleError: It is not of the published form.
     """
     try:
-        manifest = jsonform.loads(Manifest, text)
+        data = jsonform.parse(text)
+        _check_version(data)  # first, since another version may well have another form
+        return jsonform.read(Manifest, data)
     except jsonform.FormError as error:
         raise BundleError(
             f"{MANIFEST_NAME} is refused at {error.where or 'its start'}: got {error.got}",
             expected=f"Expected {error.expected}",
             do=_REMAKE,
         ) from error
-    if manifest.schema_version != SCHEMA_VERSION:
+
+
+def _check_version(data: object) -> None:
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if isinstance(data, dict) and isinstance(version, int) and version != SCHEMA_VERSION:
         raise BundleError(
-            f"{MANIFEST_NAME} has schema version {manifest.schema_version}",
+            f"{MANIFEST_NAME} has schema version {version}",
             expected=f"This jetlift reads version {SCHEMA_VERSION}",
-            do=f"Use the jetlift that made it ({manifest.jetlift}), or export again",
+            do=f"Use the jetlift that made it ({data.get('jetlift')}), or export again",
         )
-    return manifest
 
 
 def list_files(folder: Path) -> tuple[FileEntry, ...]:
@@ -186,6 +191,8 @@ def _read_manifest(path: Path) -> bytes:
     size = path.stat().st_size
     if size > _MAX_MANIFEST_BYTES:
         raise _refused(f"has a {MANIFEST_NAME} of {size} bytes, more than any real one")
+    if path.resolve().parent != path.parent:  # B2
+        raise _refused(f"has a link that leaves it: {MANIFEST_NAME}")
     return path.read_bytes()
 
 

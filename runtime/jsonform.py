@@ -65,11 +65,20 @@ def loads(cls: type[T], text: str | bytes) -> T:
     Raises:
         FormError: The text is not JSON or not of this form.
     """
+    return read(cls, parse(text))
+
+
+def parse(text: str | bytes) -> object:
+    """Parse JSON text, of whatever form.
+
+    Raises:
+        FormError: The text is not JSON.
+    """
     try:
-        data = json.loads(text)
+        data: object = json.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError: syntax, encoding, endless digits
         raise FormError("", f"text that is not JSON ({error})", "a JSON document") from error
-    return read(cls, data)
+    return data
 
 
 def read(cls: type[T], data: object, where: str = "") -> T:

@@ -1,4 +1,4 @@
-"""The passport beside an engine: what it was built from, by what, for what, and whether it may load here.
+"""The passport beside an engine: where it comes from, what it is for, whether it may load here.
 
 Rules:
     P1  An engine is judged before a library sees a byte of it.
@@ -42,7 +42,7 @@ _ISA_FLAGS = (
     "amx_int8", "amx_bf16", "amx_fp16", "avx10_2",
     "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2", "svei8mm", "svebf16", "sme",
 )  # fmt: skip
-_PACKAGES = {"openvino": "openvino", "tensorrt_rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
+_EXTRAS = {"openvino": "cpu", "tensorrt_rtx": "rtx", "tensorrt": "tensorrt"}
 _CUDA_MAJOR, _CUDA_MINOR = 75, 76  # cuDeviceGetAttribute: compute capability
 
 
@@ -56,6 +56,9 @@ class Receipt:
     )
     unobserved_share: float = field(
         doc="Share of GEMM and convolution operations whose layer could not be found in the engine"
+    )
+    memory_bytes: dict[str, int] = field(
+        doc="What the builder says the engine needs, by use; empty where it does not say"
     )
 
 
@@ -77,9 +80,7 @@ class Passport:
     target: str = field(doc="What the engine was built for")
     library: Literal["openvino", "tensorrt", "tensorrt_rtx"] = field(doc="Engine library")
     library_version: str = field(doc="Its version")
-    arithmetic: str = field(
-        doc="What the wide parts compute in; `as typed` where the graph says it"
-    )
+    arithmetic: str = field(doc="What the wide parts compute in, or `as typed`")
     machine: str = field(doc="Processor architecture the engine is for, as in x86_64, aarch64")
     cpu_name: str | None = field(doc="Processor it was built on, where it is bound to it")
     isa: tuple[str, ...] = field(doc="Instruction sets it is bound to; empty where to none")
@@ -183,7 +184,12 @@ def onnx_sha256(bundle: Bundle, part: str, precision: str) -> str:
 
 
 def judge(
-    passport: Passport | None, host: Host, engine_path: Path, *, onnx_sha256: str | None = None
+    passport: Passport | None,
+    host: Host,
+    engine_path: Path,
+    *,
+    onnx_sha256: str | None = None,
+    target: str | None = None,
 ) -> Verdict:
     """Decide whether an engine may load here, without loading it (rules P1 to P3).
 
@@ -192,28 +198,44 @@ def judge(
         host: The machine that is to load it.
         engine_path: The engine file; it is hashed.
         onnx_sha256: Hash of the graph in the bundle it lies in; None where it lies in none.
+        target: What it has to be built for; None where that is all one.
     """
     if passport is None:
-        return Verdict("refuse", "it has no passport, so nothing says what it is", _again(None))
+        return _refuse("it has no passport, so nothing says what it is", _again(None))
     if problem := _altered(passport, engine_path):
-        return Verdict("refuse", problem, _again(passport))
-    if onnx_sha256 is not None and passport.onnx_sha256 != onnx_sha256:
-        reason = "it was built from another graph than the bundle now holds"
-        return Verdict("rebuild", reason, _again(passport))
-    if passport.machine != host.machine:
-        reason = f"it was built for {passport.machine} and this machine is {host.machine}"
-        return Verdict("rebuild", reason, _again(passport))
+        return _refuse(problem, _again(passport))
+    if target is not None and passport.target != target:
+        return _refuse(f"it was built for target {passport.target}, not {target}", _again(passport))
     if problem := _wrong_gpu(passport, host):
-        return Verdict(
-            "refuse", problem, f"Run it on such a machine, or {_again(passport, low=True)}"
+        return _refuse(problem, "Run it on such a machine, or build for another target")
+    if passport.library not in host.libraries:
+        return _refuse(
+            f"it needs {passport.library} {passport.library_version}, which is not installed",
+            f"Install it with: pip install 'jetlift[{_EXTRAS[passport.library]}]'",
         )
-    if problem := _wrong_library(passport, host):
-        return Verdict("rebuild", problem, _again(passport))
+    outdated = _outdated(passport, host, onnx_sha256)
+    if outdated:
+        return Verdict("rebuild", outdated, _again(passport))
+    return Verdict("load", "it was built from this graph, by this library, for this machine", "")
+
+
+def _outdated(passport: Passport, host: Host, onnx_sha256: str | None) -> str:
+    """What was right when the engine was built and is not any more (rule P3)."""
+    if onnx_sha256 is not None and passport.onnx_sha256 != onnx_sha256:
+        return "it was built from another graph than the bundle now holds"
+    if passport.machine != host.machine:
+        return f"it was built for {passport.machine} and this machine is {host.machine}"
+    version = host.libraries[passport.library]
+    if version != passport.library_version:
+        return f"{passport.library} {passport.library_version} built it and {version} is installed"
     if passport.isa and passport.isa != host.isa:
         difference = " ".join(sorted(set(passport.isa) ^ set(host.isa)))
-        reason = f"it was built on {passport.cpu_name}, which differs from this processor in {difference}"
-        return Verdict("rebuild", reason, _again(passport))
-    return Verdict("load", "it was built from this graph, by this library, for this machine", "")
+        return f"it was built on {passport.cpu_name}; this processor differs in {difference}"
+    return ""
+
+
+def _refuse(reason: str, do: str) -> Verdict:
+    return Verdict("refuse", reason, do)
 
 
 def here(*, gpu: bool = True) -> Host:
@@ -224,9 +246,9 @@ def here(*, gpu: bool = True) -> Host:
     """
     cpu_name, isa = _processor(Path("/proc/cpuinfo"))
     libraries = {}
-    for name, package in _PACKAGES.items():
+    for name in _EXTRAS:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            libraries[name] = importlib.metadata.version(package)
+            libraries[name] = importlib.metadata.version(name)
     return Host(
         machine=platform.machine(),
         cpu_name=cpu_name,
@@ -277,7 +299,7 @@ def _wrong_gpu(passport: Passport, host: Host) -> str:
         return ""
     if not host.compute_capabilities:
         return (
-            f"it needs an NVIDIA GPU of compute capability {wanted} and its driver; none was found"
+            f"it needs an NVIDIA GPU of compute capability {wanted}; none with a driver was found"
         )
     if wanted not in host.compute_capabilities:
         found = ", ".join(host.compute_capabilities)
@@ -285,19 +307,9 @@ def _wrong_gpu(passport: Passport, host: Host) -> str:
     return ""
 
 
-def _wrong_library(passport: Passport, host: Host) -> str:
-    name, version = passport.library, host.libraries.get(passport.library)
-    if version is None:
-        return f"it was built by {name} {passport.library_version}, which is not installed here"
-    if version != passport.library_version:
-        return f"it was built by {name} {passport.library_version} and {version} is installed here"
-    return ""
-
-
-def _again(passport: Passport | None, *, low: bool = False) -> str:
+def _again(passport: Passport | None) -> str:
     target = "TARGET" if passport is None else passport.target
-    start = "build it again" if low else "Build it again"
-    return f"{start} with: jetlift build BUNDLE --target {target}"
+    return f"Build it again with: jetlift build BUNDLE --target {target}"
 
 
 def _processor(cpuinfo: Path) -> tuple[str, tuple[str, ...]]:

@@ -79,7 +79,7 @@ class _Retyper:
                 self._narrow(node)
                 self._feed(node, ir.DataType.FLOAT16)
         self._restore_outputs()
-        _drop_unused_initializers(self.graph)
+        drop_unused_initializers(self.graph)
         kept = tuple(f"{name}: {why}" for name, why in self.reasons.items() if why)
         return Typed(self.model, kept)
 
@@ -246,7 +246,8 @@ def _captured_by_subgraphs(graph: ir.Graph) -> list[ir.Value]:
     return captured
 
 
-def _drop_unused_initializers(graph: ir.Graph) -> None:
+def drop_unused_initializers(graph: ir.Graph) -> None:
+    """Remove constants that nothing reads any more."""
     for name, value in list(graph.initializers.items()):
         if not value.uses() and value not in graph.outputs:
             del graph.initializers[name]

@@ -10,6 +10,8 @@ Rules:
     Q5  A convolution that reads the graph's input stays wide: it is cheap, and what it loses is
         lost for good.
     Q6  A tensor gets one Q/DQ pair, shared by all its quantised consumers.
+    Q7  Before scales are chosen, the outliers of activations that only linears read are migrated
+        into the linears' weights (migrate.py), which leaves the float graph's answer as it was.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jetlift.export.precision.calibrate import absolute_maxima
-from jetlift.export.precision.fp16 import Typed
+from jetlift.export.precision.calibrate import absolute_maxima, channel_maxima
+from jetlift.export.precision.fp16 import Typed, drop_unused_initializers
+from jetlift.export.precision.migrate import candidates, constant, migrate
 from jetlift.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -69,16 +72,24 @@ def to_int8(
             f"The graph is of opset {opset}",
             expected=f"Opset {MINIMUM_OPSET} or newer, which has per-channel scales",
         )
+    tell = progress or (lambda _share: None)
     copy = model.clone(deep_copy=False)
-    sites, kept_wide = _sites(copy.graph)
+    sites, _ = find_sites(copy.graph)
+    groups = candidates(sites)
+    if groups:  # Q7
+        channels = channel_maxima(copy, list(groups), samples, progress=lambda x: tell(x / 2))
+        migrate(copy.graph, groups, channels)
+        drop_unused_initializers(copy.graph)
+    sites, kept_wide = find_sites(copy.graph)
     if not sites:
         raise UsageError(
             "The graph has no weighted MatMul, Gemm or Conv to quantise",
             do="Export it without int8",
         )
     names = [str(site.activation.name) for site in sites]
-    maxima = absolute_maxima(model, names, samples, progress=progress)
+    maxima = absolute_maxima(copy, names, samples, progress=lambda x: tell(0.5 + x / 2))
     _Quantiser(copy.graph, maxima).quantise(sites)
+    drop_unused_initializers(copy.graph)
     return Typed(copy, tuple(kept_wide))
 
 
@@ -107,7 +118,8 @@ def quantise_weight(weight: Floats, axis: int) -> tuple[npt.NDArray[np.int8], Fl
     return np.clip(codes, -QMAX, QMAX).astype(np.int8), scale
 
 
-def _sites(graph: ir.Graph) -> tuple[list[Site], list[str]]:
+def find_sites(graph: ir.Graph) -> tuple[list[Site], list[str]]:
+    """What there is to quantise, and the nodes that stay wide with the reason (Q1, Q5)."""
     sites: list[Site] = []
     kept_wide: list[str] = []
     for node in graph:
@@ -154,10 +166,6 @@ class _Quantiser:
         for site in sites:
             site.node.replace_input_with(0, self._activation(site.activation))
             site.node.replace_input_with(1, self._weight(site))
-        for site in sites:
-            name = str(site.weight.name)
-            if not site.weight.uses() and name in self.graph.initializers:
-                del self.graph.initializers[name]
 
     def _activation(self, value: ir.Value) -> ir.Value:
         """The value behind its Q/DQ pair, made once (Q2, Q6)."""
@@ -165,8 +173,8 @@ class _Quantiser:
 
         name = str(value.name)
         if name not in self.activations:
-            scale = self._constant(f"{name}_scale", scale_of(np.float32(self.maxima[name])))
-            zero = self._constant(f"{name}_zero", np.zeros((), np.int8))
+            scale = constant(self.graph, f"{name}_scale", scale_of(np.float32(self.maxima[name])))
+            zero = constant(self.graph, f"{name}_zero", np.zeros((), np.int8))
             down = ir.node("QuantizeLinear", [value, scale, zero], name=f"{name}_quantize")
             up = ir.node(
                 "DequantizeLinear", [*down.outputs, scale, zero], name=f"{name}_dequantize"
@@ -185,9 +193,9 @@ class _Quantiser:
             codes, scale = quantise_weight(site.weight.const_value.numpy(), site.axis)
             suffix = "" if (name, 1 - site.axis) not in self.weights else f"_{site.axis}"
             inputs = [
-                self._constant(f"{name}_int8{suffix}", codes),
-                self._constant(f"{name}_scale{suffix}", scale),
-                self._constant(f"{name}_zero{suffix}", np.zeros(scale.shape, np.int8)),
+                constant(self.graph, f"{name}_int8{suffix}", codes),
+                constant(self.graph, f"{name}_scale{suffix}", scale),
+                constant(self.graph, f"{name}_zero{suffix}", np.zeros(scale.shape, np.int8)),
             ]
             up = ir.node(
                 "DequantizeLinear", inputs, {"axis": site.axis}, name=f"{name}_dequantize{suffix}"
@@ -196,19 +204,6 @@ class _Quantiser:
             self.weights[key] = _name(up, f"{name}_dq{suffix}", shape, ir.DataType.FLOAT)
             self._insert([up], after=None)
         return self.weights[key]
-
-    def _constant(self, name: str, array: npt.NDArray[Any]) -> ir.Value:
-        import onnx_ir as ir
-
-        tensor = ir.tensor(array, name=name)
-        value = ir.Value(
-            name=name,
-            shape=ir.Shape(array.shape),
-            type=ir.TensorType(tensor.dtype),
-            const_value=tensor,
-        )
-        self.graph.register_initializer(value)
-        return value
 
     def _insert(self, nodes: list[ir.Node], *, after: ir.Node | None) -> None:
         if after is None:

@@ -74,7 +74,7 @@ def _open_engine(
     engine = admitted_engine(bundle, part, precision, target)
     if target != CPU:
         raise EngineLibraryError(
-            f"Engines for {target} may load here, but this version of jetlift has no session for them",
+            f"The {target} engine may load here, but this version of jetlift has no session for it",
             expected=f"Target {CPU} or {REFERENCE}",
         )
     from jetlift.runtime.session.openvino import OpenVINOSession
@@ -108,11 +108,12 @@ def admitted_engine(bundle: Bundle, part: str, precision: str, target: str) -> P
     if not path.is_file():
         raise PassportError(
             f"No {precision} engine of part {part} is built for {target}",
-            do=f"Build it with: jetlift build {bundle.folder} --target {target} --precision {precision}",
+            do=f"Build it: jetlift build {bundle.folder} --target {target} --precision {precision}",
         )
     host = here(gpu=target != CPU)
     expected = onnx_sha256(bundle, part, precision)
-    verdict = judge(read_passport(path), host, path, onnx_sha256=expected)
+    passport = read_passport(path)
+    verdict = judge(passport, host, path, onnx_sha256=expected, target=target)
     if verdict.action != "load":
         raise PassportError(f"{path}: {verdict.reason}", do=verdict.do)
     return path

@@ -109,15 +109,13 @@ def check_threads(threads: int | None) -> None:
         UsageError: It is not positive.
     """
     if threads is not None and threads < 1:
-        raise UsageError(
-            f"Got {threads} threads", expected="1 or more, or None for the library's choice"
-        )
+        raise UsageError(f"Got {threads} threads", expected="1 or more, or None")
 
 
 def named_by(
     part: Part | None, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
 ) -> tuple[Sequence[TensorSpec], Sequence[TensorSpec]]:
-    """Specs of an engine's tensors: the part's where it has one (rule S4), else as the library says.
+    """Specs of an engine's tensors: the part's where it has one (rule S4), else the library's.
 
     Raises:
         PassportError: The engine's tensors are not the part's.

@@ -85,7 +85,7 @@ class OnnxRuntimeSession(SessionBase):
 
 
 def _arithmetic() -> str:
-    """What float nodes compute in. On x86 there is float32 alone; on ARM some float16 kernels too."""
+    """What float nodes compute in: on x86 float32 alone, on ARM in places float16."""
     return "f32" if platform.machine() in ("x86_64", "AMD64") else "as typed"
 
 

@@ -104,9 +104,8 @@ class OpenVINOSession(SessionBase):
         """
         config = configuration(arithmetic, threads)
         _present(path)
-        core, content = library().Core(), library().Tensor(_mapped(Path(path)), shared_memory=True)
         try:
-            compiled = core.import_model(content, _DEVICE, config)
+            compiled = _import(Path(path), config)
         except _library_errors() as error:
             raise PassportError(
                 f"OpenVINO refuses the engine {path}: {cause(error)}",
@@ -263,11 +262,17 @@ def _present(path: Path | str) -> None:
         raise InputError(f"There is no file {path}", expected="An ONNX graph or an engine")
 
 
-def _mapped(path: Path) -> Array:
+def _import(path: Path, config: dict[str, Any]) -> Any:  # noqa: ANN401
+    """Load an engine file (rule O5)."""
     if path.stat().st_size == 0:
         raise PassportError(f"The engine {path} is empty", do=_REBUILD)
+    core = library().Core()
     # Copy on write: OpenVINO wants a writeable buffer, and the file must never change.
-    return np.memmap(path, np.uint8, mode="c")
+    mapped = library().Tensor(np.memmap(path, np.uint8, mode="c"), shared_memory=True)
+    try:
+        return core.import_model(mapped, _DEVICE, config)
+    except TypeError:  # before 2025.4 it takes bytes alone
+        return core.import_model(path.read_bytes(), _DEVICE, config)
 
 
 def _info(compiled: Any, arithmetic: str) -> EngineInfo:  # noqa: ANN401

@@ -77,9 +77,14 @@ def test_quantised_graph_has_the_form_tensorrt_takes():
             assert set(node.input[:2]) <= dequantised
     assert arrays["b1"].dtype == np.float32  # biases stay float
     assert "w1" not in arrays  # the float weight is gone
-    assert arrays["w1_int8"].dtype == np.int8
-    assert arrays["w1_scale"].shape == (32,)  # one scale per output channel of a transposed Gemm
-    assert arrays["w2_scale"].shape == (8,)
+    makers = {node.output[0]: node for node in proto.graph.node}
+    for node, channels in (
+        (makers["h"], 32),
+        (makers["m"], 8),
+    ):  # output channels, transposed or not
+        codes, scale, _ = (arrays[name] for name in makers[node.input[1]].input)
+        assert codes.dtype == np.int8
+        assert scale.shape == (channels,)
 
 
 def test_quantised_answer_is_near_the_float_answer():

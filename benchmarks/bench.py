@@ -1,0 +1,279 @@
+"""The bench: every variant of a bundle measured on this machine, and the record of it.
+
+Rules:
+    N1  The machine is looked at before anything of ours keeps it busy.
+    N2  Order: the machine's peak, every part and variant, then every one again, briefly and in
+        fresh processes. A variant whose median moved, or beside which other processes took the
+        cores, is marked noisy with the reason; its figures stay.
+    N3  A variant that this machine cannot measure (too large, crashed) is told among `failed` and
+        the others go on. Where none could be measured, the first failure is raised.
+    N4  An artefact that is refused and a wrong call stop the bench at once.
+    N5  Fidelity is the bundle's own figure; where the bundle has none, the record says so.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import shlex
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jetlift.benchmarks import measure, report
+from jetlift.benchmarks.results import compose, not_shown
+from jetlift.benchmarks.stop import StopRules
+from jetlift.jetson import board
+from jetlift.runtime.bundle import Bundle
+from jetlift.runtime.errors import MachineError, UnknownNameError
+from jetlift.runtime.record import SCHEMA_VERSION, Failed, Peak, Recheck, Record, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from jetlift.benchmarks.measure import VariantAnswer
+    from jetlift.runtime.record import Result
+
+    Progress = Callable[[str, float], None]
+
+_SEED = 0
+_SAMPLES = 16
+_PEAK_S = 3.0
+_PEAK_LIMIT_S = 300.0
+_RECHECK_RUNS = 40
+_RECHECK_SHARE = 0.2
+
+
+def bench(
+    bundle: Bundle | Path | str,
+    *,
+    target: str = "cpu",
+    precisions: Sequence[str] | None = None,
+    threads: int | None = None,
+    samples: Path | None = None,
+    out: Path | None = None,
+    time_limit_s: float = StopRules.time_limit_s,
+    rules: StopRules | None = None,
+    command: str | None = None,
+    gallery: Sequence[tuple[Path, str]] = (),
+    progress: Progress | None = None,
+) -> Record:
+    """Measure a bundle's variants on this machine (rules N1 to N5).
+
+    Args:
+        bundle: The bundle, or its folder.
+        target: Target whose engines are measured.
+        precisions: Variants to measure; None for all.
+        threads: Threads to compute with; None leaves it to the engine library.
+        samples: Real samples to feed, as `jetlift export --samples` takes them; None feeds seeded
+            random arrays.
+        out: Folder for record.json, report.html and report.md; None writes nothing.
+        time_limit_s: Seconds of timed runs per variant at most.
+        rules: All limits at once, in place of `time_limit_s`.
+        command: The command line to tell in 'how to repeat'; None composes one.
+        gallery: Pictures (PNG or JPEG path, caption) to embed in report.html.
+        progress: Called with a stage's name and the share of all stages done, 0..1.
+
+    Raises:
+        JetliftError: The bundle is refused, a name is unknown, or nothing could be measured.
+    """
+    if out is not None:
+        report.check_packages()  # before minutes are spent
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    rules = rules or StopRules(time_limit_s=time_limit_s)
+    chosen = _choose(opened, precisions)
+    plan = _Plan(opened, target, threads, rules, chosen, progress or _tell_nobody)
+    began = datetime.datetime.now(datetime.timezone.utc)
+    plan.tell("look at this machine")
+    machine = board.describe_machine()  # N1
+    plan.tell("this machine's peak")
+    reached, peak_note = _peak(threads)
+    with tempfile.TemporaryDirectory(prefix="jetlift-bench-") as scratch:
+        fed = _prepare_samples(opened, samples, Path(scratch), {part for part, _ in chosen})
+        answers, failed = _measure_all(plan, fed)
+        rechecks = _recheck_all(plan, answers, fed)
+    results = tuple(
+        compose(opened, *pair, answer, recheck=rechecks.get(pair), reached=reached, machine=machine)
+        for pair, answer in answers.items()
+    )
+    manifest = opened.manifest
+    record = Record(
+        schema_version=SCHEMA_VERSION,
+        jetlift=importlib.metadata.version("jetlift"),
+        measured_utc=began.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        command=command or _command(plan, precisions, samples, out),
+        packages=_packages(results),
+        model=manifest.model,
+        bundle_sha256=opened.sha256,
+        weights=manifest.weights,
+        target=target,
+        machine=machine,
+        settings=_settings(plan, samples),
+        peak=reached,
+        peak_note=peak_note,
+        results=results,
+        failed=failed,
+        noisy=any(result.noisy for result in results),
+        not_shown=not_shown(target, results, random_inputs=samples is None),
+    )
+    if out is not None:
+        plan.tell("write the report")
+        report.write_report(record, out, gallery=gallery)
+    return record
+
+
+@dataclass
+class _Plan:
+    """What is to be measured, and how far it got."""
+
+    bundle: Bundle
+    target: str
+    threads: int | None
+    rules: StopRules
+    chosen: tuple[tuple[str, str], ...]
+    progress: Progress
+    done: int = 0
+
+    def tell(self, stage: str) -> None:
+        """Tell the next stage: two at the start, two per variant, the report."""
+        self.progress(stage, self.done / (3 + 2 * len(self.chosen)))
+        self.done += 1
+
+    def answer(
+        self, pair: tuple[str, str], fed: Mapping[str, Path], rules: StopRules
+    ) -> VariantAnswer:
+        """Measure one variant in a child."""
+        part, variant = pair
+        job = measure.VariantJob(
+            job="variant",
+            bundle=str(self.bundle.folder),
+            part=part,
+            variant=variant,
+            target=self.target,
+            threads=self.threads,
+            rules=rules,
+            seed=_SEED,
+            samples=str(fed[part]) if part in fed else None,
+        )
+        return measure.run_child(job, measure.VariantAnswer, limit_s=measure.patience_s(rules))
+
+
+def _choose(bundle: Bundle, precisions: Sequence[str] | None) -> tuple[tuple[str, str], ...]:
+    parts = bundle.manifest.parts
+    every = list(dict.fromkeys(name for part in parts.values() for name in part.variants))
+    for name in precisions or ():
+        if name not in every:
+            raise UnknownNameError(
+                f"{bundle.manifest.model} has no {name} variant",
+                expected=f"One of {', '.join(every)}",
+            )
+    return tuple(
+        (part_name, variant)
+        for part_name, part in parts.items()
+        for variant in part.variants
+        if precisions is None or variant in precisions
+    )
+
+
+def _peak(threads: int | None) -> tuple[Peak | None, str]:
+    job = measure.PeakJob(job="peak", threads=threads, time_limit_s=_PEAK_S)
+    try:
+        return measure.run_child(job, Peak, limit_s=_PEAK_LIMIT_S), ""
+    except MachineError as error:
+        return None, str(error)
+
+
+def _prepare_samples(
+    bundle: Bundle, folder: Path | None, scratch: Path, parts: set[str]
+) -> dict[str, Path]:
+    """Prepared inputs per part in files that children read; empty without samples."""
+    if folder is None:
+        return {}
+    from jetlift.export import samples
+
+    fed = {}
+    for part in parts:
+        split = samples.prepare(folder, bundle.part(part)[1], bundle.folder)
+        fed[part] = scratch / f"{part}.npz"
+        measure.save_samples(fed[part], split.report.feeds[:_SAMPLES])
+    return fed
+
+
+def _measure_all(
+    plan: _Plan, fed: Mapping[str, Path]
+) -> tuple[dict[tuple[str, str], VariantAnswer], tuple[Failed, ...]]:
+    answers: dict[tuple[str, str], VariantAnswer] = {}
+    failures: list[tuple[Failed, MachineError]] = []
+    for pair in plan.chosen:
+        plan.tell(" ".join(pair))
+        try:
+            answers[pair] = plan.answer(pair, fed, plan.rules)
+        except MachineError as error:  # N3
+            failures.append((Failed(*pair, reason=str(error)), error))
+    if not answers and failures:
+        raise failures[0][1]
+    return answers, tuple(failed for failed, _ in failures)
+
+
+def _recheck_all(
+    plan: _Plan, answers: Mapping[tuple[str, str], VariantAnswer], fed: Mapping[str, Path]
+) -> dict[tuple[str, str], Recheck]:
+    """Measure every variant again, briefly (rule N2)."""
+    runs = min(_RECHECK_RUNS, plan.rules.max_runs)
+    brief = replace(
+        plan.rules,
+        min_runs=min(runs, plan.rules.min_runs),
+        max_runs=runs,
+        time_limit_s=plan.rules.time_limit_s * _RECHECK_SHARE,
+    )
+    rechecks = {}
+    for pair, first in answers.items():
+        plan.tell(f"{' '.join(pair)} again")
+        again = plan.answer(pair, fed, brief).latency
+        moved = (again.p50_ms / first.latency.p50_ms - 1) * 100
+        rechecks[pair] = Recheck(len(again.samples_ms), again.p50_ms, round(moved, 2))
+    return rechecks
+
+
+def _settings(plan: _Plan, samples: Path | None) -> Settings:
+    rules = plan.rules
+    return Settings(
+        min_runs=rules.min_runs,
+        max_runs=rules.max_runs,
+        time_limit_s=rules.time_limit_s,
+        half_width_percent=rules.half_width_percent,
+        confidence=rules.confidence,
+        warmup_max_runs=rules.warmup_max_runs,
+        warmup_limit_s=rules.warmup_limit_s,
+        threads=plan.threads,
+        seed=_SEED,
+        inputs=f"random, seed {_SEED}"
+        if samples is None
+        else f"up to {_SAMPLES} real samples of {samples.name}, in turn",
+    )
+
+
+def _packages(results: Sequence[Result]) -> dict[str, str]:
+    versions = {name: importlib.metadata.version(name) for name in ("jetlift", "numpy")}
+    return versions | {result.engine.library: result.engine.version for result in results}
+
+
+def _command(
+    plan: _Plan, precisions: Sequence[str] | None, samples: Path | None, out: Path | None
+) -> str:
+    """The command line that measures the same again. Folders go by their names alone (record R4)."""
+    words = ["jetlift", "bench", plan.bundle.folder.name, "--target", plan.target]
+    if precisions:
+        words += ["--precision", ",".join(precisions)]
+    if plan.threads is not None:
+        words += ["--threads", str(plan.threads)]
+    if plan.rules.time_limit_s != StopRules.time_limit_s:
+        words += ["--time-limit", f"{plan.rules.time_limit_s:g}"]
+    if samples is not None:
+        words += ["--samples", samples.name]
+    return shlex.join([*words, "-o", out.name if out is not None else "report"])
+
+
+def _tell_nobody(_stage: str, _share: float) -> None:
+    return

@@ -1,0 +1,272 @@
+"""Measuring in a process of its own: jobs, answers, and what becomes of a child that fails.
+
+Rules:
+    C1  Each part and variant is measured in a fresh child that imports the runtime and one engine
+        library and nothing else, so that no other library's threads, allocator or memory is in the
+        figures (torch beside it slowed another engine by a fifth).
+    C2  A job goes in as JSON on standard input, the answer comes back as JSON on standard output.
+    C3  An error that jetlift raised in the child is raised again here, as the same class.
+    C4  A child that dies or never answers becomes a MachineError that says how, and no child is
+        left running: not after an error here, not after Ctrl-C.
+    C5  Random inputs are seeded and cheap to describe; real samples are used where there are any.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import numpy as np
+
+from jetlift.benchmarks.stop import StopRules  # noqa: TC001 - jsonform reads the hints at run time
+from jetlift.jetson import board
+from jetlift.runtime import errors, jsonform
+from jetlift.runtime.errors import JetliftError, MachineError, MissingPackageError, UsageError
+from jetlift.runtime.manifest import TextPreprocess
+from jetlift.runtime.record import (  # noqa: TC001
+    Engine,
+    Figure,
+    InputShape,
+    Latency,
+    Memory,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from jetlift.runtime.manifest import Part, TensorSpec
+
+    Feeds = dict[str, npt.NDArray[Any]]
+
+T = TypeVar("T")
+
+WORKER = (sys.executable, "-m", "jetlift.benchmarks.worker")
+_RANDOM_IDS = 1000  # below the vocabulary of every tokenizer in use
+_LOAD_LIMIT_S = 600.0
+_SHOWN_STDERR_CHARS = 400
+
+
+@dataclass(frozen=True)
+class VariantJob:
+    """Measure one variant of one part.
+
+    Attributes:
+        job: Says which job this is.
+        bundle: The bundle's folder.
+        part: Name of the part.
+        variant: Name of the variant.
+        target: Target of the engine.
+        threads: Threads to compute with, or None for the library's choice.
+        rules: When to stop.
+        seed: Seed of the random inputs.
+        samples: A file that `save_samples` wrote, or None for random inputs.
+    """
+
+    job: Literal["variant"]
+    bundle: str
+    part: str
+    variant: str
+    target: str
+    threads: int | None
+    rules: StopRules
+    seed: int
+    samples: str | None
+
+
+@dataclass(frozen=True)
+class PeakJob:
+    """Measure what this machine can reach."""
+
+    job: Literal["peak"]
+    threads: int | None
+    time_limit_s: float
+
+
+@dataclass(frozen=True)
+class VariantAnswer:
+    """What a child measured; the fields are those of `Result`."""
+
+    engine: Engine
+    inputs: tuple[InputShape, ...]
+    latency: Latency
+    memory: Memory
+    power_w: Figure
+    others_busy: Figure
+
+
+def patience_s(rules: StopRules) -> float:
+    """How long a child may take in all: a slow load, and limits that a slow run overshoots."""
+    return _LOAD_LIMIT_S + 3 * (rules.warmup_limit_s + rules.time_limit_s)
+
+
+def run_child(
+    job: VariantJob | PeakJob,
+    answer: type[T],
+    *,
+    limit_s: float,
+    worker: Sequence[str] = WORKER,
+) -> T:
+    """Have a job done in a fresh process (rules C1 to C4).
+
+    Args:
+        job: What to do.
+        answer: Dataclass of the answer.
+        limit_s: Seconds after which the child is ended.
+        worker: Command line of the child.
+
+    Raises:
+        JetliftError: What the child raised, as the same class.
+        MachineError: The child died, gave no answer, or took too long.
+    """
+    what = f"{job.part} {job.variant}" if isinstance(job, VariantJob) else "this machine's peak"
+    free_bytes = board.available_bytes()
+    try:
+        # subprocess.run ends the child on every exception on the way, Ctrl-C included.
+        done = subprocess.run(
+            list(worker),
+            input=jsonform.dumps(job).encode(),
+            capture_output=True,
+            timeout=limit_s,
+            check=False,
+            env=os.environ | {"PYTHONSAFEPATH": "1"},
+            start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the child
+        )
+    except subprocess.TimeoutExpired as error:
+        raise MachineError(
+            f"The process that measured {what} gave no answer within {limit_s:.0f} s and was ended",
+            expected="A model that loads and runs within that time",
+            do="Raise the time limit, use fewer or more threads, or try a smaller variant",
+        ) from error
+    if done.returncode != 0 or not done.stdout:
+        raise _death(what, done.returncode, done.stderr.decode(errors="replace"), free_bytes)
+    return _answer(answer, done.stdout, what)
+
+
+def _answer(answer: type[T], text: bytes, what: str) -> T:
+    try:
+        envelope = json.loads(text)
+        if "error" in envelope:
+            raise _raised_again(envelope["error"])
+        return jsonform.read(answer, envelope["ok"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise MachineError(
+            f"The process that measured {what} answered something unreadable ({error})",
+            do="Please report it with the engine library's version",
+        ) from error
+
+
+def envelope_of(error: JetliftError) -> dict[str, Any]:
+    """An error as it travels from child to parent (rule C3)."""
+    told = {"got": error.got, "expected": error.expected, "do": error.do}
+    return {"error": {"kind": type(error).__name__, **told}}
+
+
+def _raised_again(told: Mapping[str, str]) -> JetliftError:
+    kind = getattr(errors, told["kind"], MachineError)
+    if issubclass(kind, MissingPackageError):  # composes its own message; the message is complete
+        kind = MachineError
+    raised: JetliftError = kind(told["got"], expected=told["expected"], do=told["do"])
+    return raised
+
+
+def _death(what: str, code: int, stderr: str, free_bytes: int | None) -> MachineError:
+    """Say of what a child died (rule C4)."""
+    last = stderr.strip()[-_SHOWN_STDERR_CHARS:]
+    heard = f"Its last words: {last}" if last else "It said nothing"
+    if code == -signal.SIGKILL:
+        free = "" if free_bytes is None else f" ({free_bytes / 2**30:.1f} GiB were free before it)"
+        return MachineError(
+            f"The process that measured {what} was killed, which is nearly always the system out of "
+            f"memory{free}",
+            expected="Enough memory for the model and its engine library",
+            do="Close other programs, measure a smaller variant (--precision int8), or build the "
+            "engine on a larger machine",
+        )
+    if code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        return MachineError(
+            f"The process that measured {what} crashed with {name}. {heard}",
+            expected="An engine library that works on this processor",
+            do="Check the installation with: jetlift doctor",
+        )
+    return MachineError(
+        f"The process that measured {what} ended with code {code} and no answer. {heard}",
+        do="Check the installation with: jetlift doctor",
+    )
+
+
+def random_feeds(part: Part, seed: int) -> Feeds:
+    """Seeded inputs of a part at its opt_shape (rule C5).
+
+    Floats are standard normal, token ids 0..999, masks all ones, token types all zeros, uint8 and
+    int8 span their range.
+
+    Raises:
+        UsageError: A dynamic input has no opt_shape to measure at.
+    """
+    rng = np.random.default_rng(seed)
+    return {spec.name: _random_array(spec, part, rng) for spec in part.inputs}
+
+
+def _random_array(spec: TensorSpec, part: Part, rng: np.random.Generator) -> npt.NDArray[Any]:
+    shape = measured_shape(spec)
+    text = part.preprocess if isinstance(part.preprocess, TextPreprocess) else None
+    is_mask = spec.name == text.mask if text else "mask" in spec.name
+    is_type = spec.name == text.type_ids if text else "token_type" in spec.name
+    if spec.dtype == "bool" or is_mask:
+        return np.ones(shape, spec.dtype)
+    if is_type:
+        return np.zeros(shape, spec.dtype)
+    if spec.dtype in ("int64", "int32"):
+        return rng.integers(0, _RANDOM_IDS, shape, dtype=spec.dtype)
+    if spec.dtype in ("uint8", "int8"):
+        limits = np.iinfo(spec.dtype)
+        return rng.integers(limits.min, limits.max, shape, dtype=spec.dtype, endpoint=True)
+    return rng.standard_normal(shape, dtype=np.float32).astype(spec.dtype)
+
+
+def measured_shape(spec: TensorSpec) -> tuple[int, ...]:
+    """The shape to measure an input at.
+
+    Raises:
+        UsageError: The input is dynamic and has no opt_shape.
+    """
+    if spec.opt_shape is not None:
+        return spec.opt_shape
+    fixed = tuple(axis for axis in spec.shape if isinstance(axis, int))
+    if len(fixed) != len(spec.shape):
+        raise UsageError(
+            f"Input {spec.name} is {list(spec.shape)} and the bundle names no opt_shape for it",
+            expected="A shape to measure at",
+            do="Export again with a shape, or measure with real samples: --samples DIR",
+        )
+    return fixed
+
+
+def save_samples(path: Path, samples: Sequence[Mapping[str, npt.NDArray[Any]]]) -> None:
+    """Write prepared inputs for a child to read."""
+    arrays = {
+        f"{index}/{name}": array
+        for index, feeds in enumerate(samples)
+        for name, array in feeds.items()
+    }
+    with path.open("wb") as handle:
+        np.savez(handle, **arrays)  # type: ignore[arg-type] # numpy's stub takes the names for its own
+
+
+def load_samples(path: Path) -> list[Feeds]:
+    """Read what `save_samples` wrote, in order."""
+    samples: dict[int, Feeds] = {}
+    with np.load(path, allow_pickle=False) as arrays:
+        for key in arrays.files:
+            index, _, name = key.partition("/")
+            samples.setdefault(int(index), {})[name] = arrays[key]
+    return [samples[index] for index in sorted(samples)]

@@ -1,0 +1,236 @@
+"""A record as a page to read: report.html, report.md and record.json side by side.
+
+Rules:
+    P1  report.html is one file: styles, charts and pictures are in it, and it loads nothing.
+    P2  Every word that comes from outside (model names, notes, captions) is escaped.
+    P3  record.json is written first, so that drawing can never lose a measurement.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from jetlift.benchmarks import charts, report_view
+from jetlift.runtime import atomic
+from jetlift.runtime.errors import InputError, MissingPackageError
+from jetlift.runtime.record import RECORD_NAME, write_record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from jetlift.benchmarks.charts import Chart
+    from jetlift.benchmarks.report_view import PartView
+    from jetlift.runtime.record import Figure, Record, Result
+
+HTML_NAME, MARKDOWN_NAME = "report.html", "report.md"
+_KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of the gallery: its data URI and its caption."""
+
+    uri: str
+    caption: str
+
+
+def check_packages() -> None:
+    """Refuse before anything is measured, where the report could not be written afterwards.
+
+    Raises:
+        MissingPackageError: Jinja2 or matplotlib is not installed.
+    """
+    charts.check_packages()
+    _environment(escape=False)
+
+
+def write_report(record: Record, out: Path, *, gallery: Sequence[tuple[Path, str]] = ()) -> None:
+    """Write record.json, report.md and report.html into a folder, replacing older ones.
+
+    Args:
+        record: What was measured.
+        out: The folder; it is made where it is not there.
+        gallery: Pictures (PNG or JPEG path, caption) to embed in report.html.
+
+    Raises:
+        MissingPackageError: Jinja2 or matplotlib is not installed.
+        InputError: A picture of the gallery cannot be used.
+        StorageError: The disk is full or not writable.
+    """
+    write_record(record, out / RECORD_NAME)  # P3
+    atomic.write_bytes(out / MARKDOWN_NAME, render_markdown(record).encode())
+    atomic.write_bytes(out / HTML_NAME, render_html(record, gallery=gallery).encode())
+
+
+def render_html(record: Record, *, gallery: Sequence[tuple[Path, str]] = ()) -> str:
+    """The page as text.
+
+    Raises:
+        MissingPackageError: Jinja2 or matplotlib is not installed.
+        InputError: A picture of the gallery cannot be used.
+    """
+    pictures = [Picture(_data_uri(path), caption) for path, caption in gallery]
+    drawn = {name: _charts(name, own, record) for name, own in report_view.by_part(record).items()}
+    styles = (resources.files("jetlift.benchmarks") / "templates/report.css").read_text("utf-8")
+    page = _environment(escape=True).get_template("report.html.j2")
+    text: str = page.render(**_context(record), charts=drawn, gallery=pictures, styles=styles)
+    return text
+
+
+def render_markdown(record: Record) -> str:
+    """The same findings as Markdown, without charts.
+
+    Raises:
+        MissingPackageError: Jinja2 is not installed.
+    """
+    text: str = _environment(escape=False).get_template("report.md.j2").render(**_context(record))
+    return text
+
+
+def _context(record: Record) -> dict[str, Any]:
+    return {
+        "record": record,
+        "parts": [report_view.view_part(own) for own in report_view.by_part(record).values()],
+        "machine": _machine_facts(record),
+        "setup": _setup_facts(record),
+        "peaks": _peak_facts(record),
+        "noise": _noise_by_reason(record),
+        "on_jetson": not record.target.startswith(("cpu", "rtx")),
+    }
+
+
+def _charts(part: str, results: Sequence[Result], record: Record) -> list[Chart]:
+    slug = f"chart-{list(report_view.by_part(record)).index(part)}"
+    drawn: list[Chart | None] = [charts.draw_latency(f"{slug}-latency", results)]
+    if record.peak is not None:
+        drawn.append(charts.draw_roofline(f"{slug}-roofline", results, record.peak))
+    drawn.append(charts.draw_memory(f"{slug}-memory", results))
+    drawn.append(charts.draw_fidelity(f"{slug}-fidelity", results))
+    return [chart for chart in drawn if chart is not None]
+
+
+def _machine_facts(record: Record) -> list[tuple[str, str]]:
+    machine = record.machine
+    memory = _told(machine.memory_bytes, lambda value: f"{value / 2**30:.1f} GiB")
+    return [
+        ("Processor", machine.cpu + (" (virtual machine)" if machine.virtual else "")),
+        ("Cores", f"{machine.cores} usable, {machine.architecture}"),
+        ("Memory", memory),
+        ("System", f"{machine.os}, {machine.kernel}"),
+        ("Python", machine.python),
+        ("Governor", machine.governor or "not told by this system"),
+        ("Frequency", _told(machine.frequency_mhz, lambda value: f"{value:.0f} MHz")),
+        (
+            "Before the start",
+            f"load average {_told(machine.load_1min_before, '{:.2f}'.format)}, cores "
+            f"{_told(machine.busy_before, '{:.0%}'.format)} busy",
+        ),
+    ]
+
+
+def _setup_facts(record: Record) -> list[tuple[str, str]]:
+    rules = record.settings
+    return [
+        ("Bundle", f"SHA-256 {record.bundle_sha256}"),
+        ("Packages", ", ".join(f"{name} {version}" for name, version in record.packages.items())),
+        ("Inputs", f"{rules.inputs}; {_shapes(record)}"),
+        (
+            "Threads",
+            "chosen by the engine library" if rules.threads is None else str(rules.threads),
+        ),
+        (
+            "Warm-up",
+            f"until two windows of five runs agree within 3 %, at most {rules.warmup_max_runs} runs "
+            f"or {rules.warmup_limit_s:g} s",
+        ),
+        (
+            "Stop",
+            f"when the {rules.confidence:.0%} interval of the median is within "
+            f"±{rules.half_width_percent:g} %, after at least {rules.min_runs} runs; at "
+            f"{rules.max_runs} runs or {rules.time_limit_s:g} s in any case",
+        ),
+        ("Process", "a fresh one per part and variant, which loads nothing but the engine library"),
+    ]
+
+
+def _shapes(record: Record) -> str:
+    by_part = {result.part: result.inputs for result in record.results}
+    return "; ".join(
+        f"{part}: "
+        + ", ".join(f"{item.name} {item.dtype} {'×'.join(map(str, item.shape))}" for item in inputs)
+        for part, inputs in by_part.items()
+    )
+
+
+def _peak_facts(record: Record) -> list[tuple[str, str]]:
+    peak = record.peak
+    if peak is None:
+        return [("Not measured", record.peak_note)]
+    facts = [
+        (
+            f"Compute, {name}",
+            _told(item.tops, "{:.3g} TOPS".format) + (f": {item.how}" if item.how else ""),
+        )
+        for name, item in peak.compute.items()
+    ]
+    memory = _told(peak.memory_gb_per_s, "{:.3g} GB/s".format)
+    facts.append(("Memory", f"{memory}: {peak.memory_how}"))
+    return [*facts, ("Measured by", f"{peak.library} {peak.version}, {peak.threads} threads")]
+
+
+def _noise_by_reason(record: Record) -> list[tuple[str, str]]:
+    """Each reason with the results it holds for, so that a common one is told once."""
+    found: dict[str, list[str]] = {}
+    for result in record.results:
+        for reason in result.noisy_reasons:
+            found.setdefault(reason, []).append(f"{result.part} {result.variant}")
+    return [(reason, ", ".join(names)) for reason, names in found.items()]
+
+
+def _told(figure: Figure, form: Any) -> str:  # noqa: ANN401 - str.format and lambdas alike
+    return f"not told: {figure.reason}" if figure.value is None else str(form(figure.value))
+
+
+def _data_uri(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"The picture {path} cannot be read: {error.strerror}", expected="A PNG or JPEG file"
+        ) from error
+    for magic, kind in _KINDS.items():
+        if content.startswith(magic):
+            return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    raise InputError(f"{path} is not a picture for the report", expected="A PNG or JPEG file")
+
+
+def _environment(*, escape: bool) -> Any:  # noqa: ANN401
+    try:
+        import jinja2
+    except ModuleNotFoundError as error:
+        raise MissingPackageError("jinja2", extra="report", purpose="to write reports") from error
+    environment = jinja2.Environment(  # noqa: S701 - off for Markdown alone, which has its own filter
+        loader=jinja2.FunctionLoader(_template),
+        autoescape=escape,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["md"] = _markdown_text
+    return environment
+
+
+def _template(name: str) -> str:
+    return (resources.files("jetlift.benchmarks") / "templates" / name).read_text("utf-8")
+
+
+def _markdown_text(text: object) -> str:
+    """Text that stays text in Markdown and in a table's cell (rule P2)."""
+    line = " ".join(str(text).split()).replace("\\", "\\\\")
+    for sign in "|<>`*_[]":
+        line = line.replace(sign, f"\\{sign}")
+    return line

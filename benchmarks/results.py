@@ -1,0 +1,133 @@
+"""From what a child measured to a result of the record: roofline, noise, fidelity, honest limits.
+
+Rules:
+    Q1  Noise never changes a figure; it marks the result and says what disturbed it.
+    Q2  What a reader must not conclude is part of the record, not of the report's taste.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jetlift.benchmarks import peak
+from jetlift.runtime.record import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jetlift.benchmarks.measure import VariantAnswer
+    from jetlift.runtime.bundle import Bundle
+    from jetlift.runtime.record import Machine, Peak, Recheck
+
+_MOVED_PERCENT = 10.0
+_OTHERS_BUSY = 0.10
+
+
+def compose(
+    bundle: Bundle,
+    part_name: str,
+    variant_name: str,
+    answer: VariantAnswer,
+    *,
+    recheck: Recheck | None,
+    reached: Peak | None,
+    machine: Machine,
+) -> Result:
+    """One result of the record.
+
+    Args:
+        bundle: The bundle that was measured.
+        part_name: The part.
+        variant_name: The variant.
+        answer: What the child measured.
+        recheck: The second, brief measuring.
+        reached: What this machine reaches, or None.
+        machine: How the machine was found before the start.
+    """
+    part, variant = bundle.part(part_name)[1], bundle.variant(part_name, variant_name)
+    opt_shapes = {spec.name: spec.opt_shape or spec.shape for spec in part.inputs}
+    at_opt_shape = all(item.shape == opt_shapes[item.name] for item in answer.inputs)
+    batch = answer.inputs[0].shape[0] if answer.inputs and answer.inputs[0].shape else 1
+    reasons = noise(answer, recheck, machine)
+    arithmetic, p50_ms = answer.engine.arithmetic, answer.latency.p50_ms
+    return Result(
+        part=part_name,
+        variant=variant_name,
+        rest=variant.rest,
+        parameters=part.parameters,
+        engine=answer.engine,
+        inputs=answer.inputs,
+        batch=batch,
+        latency=answer.latency,
+        throughput_per_s=round(batch * 1e3 / answer.latency.mean_ms, 4),
+        work=peak.place(variant.cost, arithmetic, p50_ms, reached, at_opt_shape=at_opt_shape),
+        memory=answer.memory,
+        power_w=answer.power_w,
+        others_busy=answer.others_busy,
+        fidelity=variant.fidelity,
+        fidelity_note=_fidelity_note(bundle, variant_name, measured=variant.fidelity is not None),
+        recheck=recheck,
+        noisy=bool(reasons),
+        noisy_reasons=reasons,
+    )
+
+
+def noise(answer: VariantAnswer, recheck: Recheck | None, machine: Machine) -> tuple[str, ...]:
+    """What disturbed one measurement (rule Q1); empty where nothing did."""
+    reasons = []
+    if (machine.busy_before.value or 0.0) > _OTHERS_BUSY:
+        reasons.append(f"the cores were {machine.busy_before.value:.0%} busy before the start")
+    if (answer.others_busy.value or 0.0) > _OTHERS_BUSY:
+        reasons.append(
+            f"other processes took {answer.others_busy.value:.0%} of the cores meanwhile"
+        )
+    if recheck is not None and abs(recheck.moved_percent) > _MOVED_PERCENT:
+        reasons.append(f"the median moved by {recheck.moved_percent:+.0f} % when measured again")
+    if not answer.latency.warmup_settled:
+        reasons.append("the latency had not settled when warm-up reached its limit")
+    return tuple(reasons)
+
+
+def _fidelity_note(bundle: Bundle, variant: str, *, measured: bool) -> str:
+    if measured:
+        return "against this bundle's fp32"
+    if variant == "fp32":
+        return "the reference of the others"
+    if bundle.manifest.weights.random:
+        return "not measured: random weights have no fidelity"
+    return "not measured: the bundle was exported without samples"
+
+
+def not_shown(target: str, results: Sequence[Result], *, random_inputs: bool) -> tuple[str, ...]:
+    """What a reader must not conclude from the figures (rule Q2)."""
+    told = []
+    if target.startswith("cpu"):
+        told.append(
+            "Not run on a Jetson. These are times of this machine's processor: they say which variant "
+            "is smaller, faster and true to fp32 here, and nothing of how fast a Jetson runs it."
+        )
+    wide = {
+        result.engine.arithmetic for result in results if "fp16" in (result.variant, result.rest)
+    }
+    if "f32" in wide:
+        told.append(
+            "fp16 was stored in 16 bits and computed in 32, as this processor does it: neither its "
+            "speed nor its fidelity shows what fp16 arithmetic does on a GPU."
+        )
+    told += [
+        "Only the engine is timed, arrays in to arrays out. Reading, decoding and preparing pictures "
+        "or text, and what is done with the outputs, come on top.",
+        "One run after another from one caller; several at once were not measured.",
+    ]
+    if random_inputs:
+        told.append(
+            "The inputs were random arrays. That does not matter to a graph without data-dependent "
+            "control flow; real samples can be fed with --samples."
+        )
+    reasons = {result.power_w.reason for result in results if result.power_w.value is None}
+    told += [f"Power was not measured: {reason}." for reason in sorted(reasons)]
+    told.append(
+        "The roofline counts each byte of weights and activations once. Caches that hold them between "
+        "runs, and fused layers, move fewer, so a point may lie above the memory line."
+    )
+    return tuple(told)

@@ -1,0 +1,51 @@
+"""Engines for the CPU: an OpenVINO model, compiled and exported to a file."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+from jetlift.engines.receipt import Built, Layer, receipt
+from jetlift.runtime.session.openvino import OpenVINOSession, executed_layers, failures
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from jetlift.engines.ops import GraphCost
+
+ARITHMETIC = "f32"
+_PRECISIONS = {"i8": "int8", "u8": "int8", "f32": "fp32", "f16": "fp16", "bf16": "bf16"}
+# Layers that compute a product, surest first; a Subgraph is generated code, attention for one.
+_RANKS = {
+    "FullyConnected": 0, "Convolution": 0, "GroupConvolution": 0, "Deconvolution": 0, "MatMul": 0,
+    "ScaledDotProductAttention": 1, "MHA": 1, "RNNSeq": 1, "RNNCell": 1, "Subgraph": 2,
+}  # fmt: skip
+
+
+def build_engine(onnx: Path, destination: Path, cost: GraphCost | None) -> Built:
+    """Compile an ONNX graph for this machine's CPU and write the engine.
+
+    Args:
+        onnx: The graph; external data is found beside it.
+        destination: Where to write the engine. The caller makes it appear atomically.
+        cost: What the graph's nodes cost, for the receipt.
+
+    Raises:
+        MissingPackageError: OpenVINO is not installed.
+        EngineLibraryError: OpenVINO cannot compile the graph.
+    """
+    with OpenVINOSession.from_onnx(onnx, arithmetic=ARITHMETIC) as session:
+        content = io.BytesIO()  # the only kind of stream that OpenVINO writes to
+        with failures("export the compiled graph"):
+            session.compiled.export_model(content)
+        destination.write_bytes(content.getbuffer())
+        seen = receipt(cost, _layers(session.compiled), observed_by="OpenVINO's runtime model")
+        return Built(session.info.arithmetic, seen)
+
+
+def _layers(compiled: Any) -> Iterator[Layer]:  # noqa: ANN401 - the library ships no types
+    for layer in executed_layers(compiled):
+        if layer.kind in _RANKS:
+            precision = _PRECISIONS.get(layer.arithmetic, layer.arithmetic)
+            yield Layer(layer.nodes, precision, _RANKS[layer.kind])

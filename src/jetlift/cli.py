@@ -1,0 +1,206 @@
+"""The command line. Each command gathers its arguments, calls one stage, and shows the result.
+
+Results go to stdout, everything else to stderr; `--json` gives the result to programs. Stages are
+imported inside their command, so `jetlift --help` starts at once and a device needs no tool of export.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from jetlift import console
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jetlift.runtime.bundle import Bundle
+
+# Typer evaluates annotations at run time, where Python 3.10 and Typer 0.12 want Optional.
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+BundleArgument = Annotated[Path, typer.Argument(help="Folder made by 'jetlift export'.")]
+TargetOption = Annotated[str, typer.Option("--target", help="Where the engine runs: cpu, rtx-sm86, …")]
+ThreadsOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--threads", min=1, help="Threads to compute with; the library's choice if not given."),
+]
+PrecisionOption = Annotated[str, typer.Option("--precision", help="Variant to use.")]
+OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder to write; it must not exist.")]
+
+app = typer.Typer(
+    name="jetlift",
+    help="Foundation models from their weights to a measured result on an NVIDIA Jetson.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _root(
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        import jetlift
+
+        typer.echo(jetlift.__version__)
+        raise typer.Exit
+
+
+@app.command(epilog="Example: jetlift demo -o jetlift-demo")
+def demo(
+    out: OutOption = Path("jetlift-demo"),
+    *,
+    time_limit_s: Annotated[
+        float, typer.Option(help="Longest time to measure one variant, in seconds.")
+    ] = 20.0,
+) -> None:
+    """Do the main job with a real model: export, build, run and measure on this machine's CPU."""
+    from jetlift import demo as show
+
+    show.run(out, time_limit_s=time_limit_s)
+
+
+@app.command(epilog="Example: jetlift models --json")
+def models(*, as_json: JsonFlag = False) -> None:
+    """List the models that jetlift can export."""
+    from jetlift.export.recipes import RECIPES
+
+    rows = [
+        {
+            "model": recipe.name,
+            "title": recipe.title,
+            "tasks": list(recipe.tasks),
+            "parts": list(recipe.parts),
+            "parameters": recipe.parameters,
+            "licence": recipe.licence,
+            "source": recipe.hub_id,
+            "offline_source": f"{recipe.packaged.package}=={recipe.packaged.version}",
+        }
+        for recipe in RECIPES.values()
+    ]
+    if as_json:
+        console.show_json(rows)
+        return
+    columns = ("model", "tasks", "parts", "parameters", "licence", "source", "offline source")
+    console.show_table(
+        "The zoo",
+        columns,
+        [
+            (
+                str(row["model"]),
+                ", ".join(map(str, row["tasks"])),  # type: ignore[call-overload]
+                ", ".join(map(str, row["parts"])),  # type: ignore[call-overload]
+                f"{row['parameters']:,}",
+                str(row["licence"]),
+                str(row["source"]),
+                str(row["offline_source"]),
+            )
+            for row in rows
+        ],
+    )
+
+
+@app.command(epilog="Example: jetlift export dinov2-small --samples pictures/ -o dinov2")
+def export(
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="A model of the zoo (see 'jetlift models')."),
+    ] = None,
+    out: OutOption = Path("bundle"),
+    *,
+    onnx: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--onnx", help="An ONNX graph of your own, instead of a model."),
+    ] = None,
+    weights: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--weights",
+            help="Folder, .safetensors file, hub id, or 'package' for the offline source; "
+            "the recipe's hub id if not given.",
+        ),
+    ] = None,
+    precision: Annotated[
+        str, typer.Option("--precision", help="Variants to make, separated by commas.")
+    ] = "fp32,fp16,int8",
+    samples: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--samples",
+            help="Real input: pictures, a .txt file, or .npz files for your own graph. "
+            "One half calibrates INT8, the other measures fidelity.",
+        ),
+    ] = None,
+    fidelity: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--fidelity", help="Budget instead of the recipe's: 'embedding.cosine_min>=0.98'."),
+    ] = None,
+    shape: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--shape", help="For --onnx: the shape to optimise for, as in x=1x3x224x224."),
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep variants that miss the fidelity budget.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Turn a model's weights into a bundle: ONNX at every precision, checked and measured."""
+    from jetlift.export.make import Request, export_onnx, export_recipe
+    from jetlift.export.recipes import recipe
+    from jetlift.runtime.errors import UsageError
+
+    if (model is None) == (onnx is None):
+        raise UsageError(
+            "Got both a model and --onnx" if model else "Got neither a model nor --onnx",
+            expected="One of the two: jetlift export MODEL, or jetlift export --onnx FILE",
+        )
+    precisions = tuple(item.strip() for item in precision.split(",") if item.strip())
+    request = Request(out, precisions, samples, fidelity, keep)
+    with console.stages() as report:
+        if onnx is not None:
+            bundle = export_onnx(onnx, request, shapes=_shapes(shape or []), report=report)
+        else:
+            bundle = export_recipe(recipe(str(model)), weights, request, report)
+    _show_bundle(bundle, as_json=as_json)
+
+
+def _shapes(texts: list[str]) -> Mapping[str, tuple[int, ...]]:
+    from jetlift.runtime.errors import UsageError
+
+    shapes = {}
+    for text in texts:
+        name, _, sizes = text.rpartition("=")
+        pieces = sizes.split("x")
+        if not name or not all(piece.isdigit() and int(piece) > 0 for piece in pieces):
+            raise UsageError(f"--shape got {text!r}", expected="NAME=1x3x224x224")
+        shapes[name] = tuple(int(piece) for piece in pieces)
+    return shapes
+
+
+def _show_bundle(bundle: Bundle, *, as_json: bool) -> None:
+    from jetlift.runtime import jsonform
+
+    manifest = bundle.manifest
+    if as_json:
+        console.show_json(jsonform.to_data(manifest))
+        return
+    rows = []
+    for part, described in manifest.parts.items():
+        for name, variant in described.variants.items():
+            size_mb = sum(bundle.path(f).stat().st_size for f in (variant.file, *variant.data_files)) / 1e6
+            judged = variant.fidelity
+            figures = "reference" if name == "fp32" else "not measured"
+            if judged is not None:
+                met = "within budget" if judged.met else "MISSES its budget"
+                figures = f"{met}: " + ", ".join(f"{k} {v:.4f}" for k, v in judged.figures.items())
+            rows.append((part, name, f"{size_mb:.1f}", f"{variant.cost.operations / 1e9:.2f}", figures))
+    columns = ("part", "variant", "MB", "GOP (MAC x 2)", "fidelity to fp32")
+    console.show_table(f"{manifest.model} in {bundle.folder}", columns, rows)
+    if manifest.weights.note:
+        console.say(f"Weights: {manifest.weights.source}. {manifest.weights.note}.")

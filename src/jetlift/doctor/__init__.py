@@ -1,0 +1,81 @@
+"""What this machine has, what is missing, and the exact line that mends it.
+
+Rules:
+    D1  It runs where nothing else does: with numpy or cv2 absent or broken. Both are imported in a
+        child process, which may fail or crash without taking the doctor along.
+    D2  Everything else is looked up (package metadata, files of the system), never imported.
+    D3  Which packages jetlift needs comes from its own metadata, so it is written down once.
+    D4  Only the core decides about the exit code; what else is missing is a choice.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jetlift.doctor.core import examine_core
+from jetlift.doctor.extras import examine_extras, examine_weights
+from jetlift.doctor.finding import Finding
+from jetlift.doctor.installed import Installed
+from jetlift.doctor.machine import examine_machine, is_jetson
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import RenderableType
+
+__all__ = ["Finding", "examine", "exit_code", "render"]
+
+_TITLES = {
+    "core": "Core",
+    "extras": "Extras",
+    "weights": "Weights without a network",
+    "machine": "Machine",
+}
+_SIGNS = {"ok": ("✓", "green"), "missing": ("-", "yellow"), "problem": ("✗", "red")}
+
+
+def examine(*, root: Path = Path("/"), installed: Installed | None = None) -> list[Finding]:
+    """Look at everything. Nothing is changed and nothing heavy is imported.
+
+    Args:
+        root: Where /proc, /sys and /etc lie.
+        installed: The packages to look at; this interpreter's own by default.
+    """
+    from jetlift.runtime.passport import cuda_compute_capabilities
+
+    packages = installed or Installed.here()
+    findings = examine_core(packages)
+    findings += examine_extras(packages, on_jetson=is_jetson(root))
+    if all(item.status == "ok" for item in findings if item.name in ("numpy", "cv2")):
+        findings += examine_weights(packages)  # recipes are written in numpy's words
+    return findings + examine_machine(root, Path.cwd(), cuda_compute_capabilities())
+
+
+def exit_code(findings: Sequence[Finding]) -> int:
+    """0, or 4 where the core is incomplete or broken (rule D4)."""
+    return 4 if any(item.group == "core" and item.status != "ok" for item in findings) else 0
+
+
+def render(findings: Sequence[Finding]) -> RenderableType:
+    """Show findings to people: a table, then the lines to copy, which no table wraps."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, padding=(0, 1), pad_edge=False)
+    for group, title in _TITLES.items():
+        rows = [item for item in findings if item.group == group]
+        if rows:
+            table.add_row("", Text(title, style="bold"))
+        for item in rows:
+            sign, colour = _SIGNS[item.status]
+            table.add_row(Text(sign, style=colour), Text(f"  {item.name}"), Text(item.what))
+    lines = [item for item in findings if item.mend]
+    if not lines:
+        return table
+    parts: list[RenderableType] = [table, Text("\nTo get what is missing", style="bold")]
+    for item in lines:
+        parts.append(Text(f"# {item.name}", style="dim"))
+        parts.append(Text(item.mend, no_wrap=True, overflow="ignore"))
+    return Group(*parts)

@@ -1,0 +1,112 @@
+"""Everything below Python: graphics driver, board, disk and memory."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from typing import TYPE_CHECKING
+
+from jetlift.doctor.finding import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+GIB = 2**30
+# Below these the demo's export fails or swaps.
+_LOW_DISK_BYTES = 2 * GIB
+_LOW_MEMORY_BYTES = 2 * GIB
+
+
+def is_jetson(root: Path) -> bool:
+    """Whether the system says it is a Jetson."""
+    return (root / "etc/nv_tegra_release").is_file() or "nvidia,tegra" in _text(
+        root / "proc/device-tree/compatible"
+    )
+
+
+def examine_machine(
+    root: Path, work_folder: Path, compute_capabilities: Sequence[str]
+) -> list[Finding]:
+    """Look at the machine.
+
+    Args:
+        root: Where /proc, /sys and /etc lie.
+        work_folder: Where bundles are going to be written.
+        compute_capabilities: Of the CUDA devices that the driver tells of.
+    """
+    return [
+        _gpu(root, compute_capabilities),
+        _board(root),
+        _disk(work_folder),
+        _memory(root),
+    ]
+
+
+def _gpu(root: Path, compute_capabilities: Sequence[str]) -> Finding:
+    driver = re.search(
+        r"Kernel Module\s+(?:\S+\s+)*?([\d.]+)", _text(root / "proc/driver/nvidia/version")
+    )
+    versions = {"nvidia driver": driver[1]} if driver else {}
+    if compute_capabilities:
+        listed = ", ".join(compute_capabilities)
+        what = f"compute capability {listed}" + (f", driver {driver[1]}" if driver else "")
+        return Finding("machine", "nvidia gpu", "ok", what, versions=versions)
+    if driver:
+        what = f"driver {driver[1]} is loaded, but CUDA (libcuda.so.1) shows no device"
+        return Finding("machine", "nvidia gpu", "problem", what, "nvidia-smi", versions)
+    what = "no driver: GPU engines can be built for some targets, but none runs here"
+    return Finding("machine", "nvidia gpu", "missing", what)
+
+
+def _board(root: Path) -> Finding:
+    if not is_jetson(root):
+        return Finding("machine", "jetson", "missing", "this is not a Jetson")
+    model = _text(root / "proc/device-tree/model").strip("\0 \n") or "a Jetson of unknown model"
+    release = re.search(
+        r"R(\d+) \(release\), REVISION: ([\d.]+)", _text(root / "etc/nv_tegra_release")
+    )
+    if release is None:
+        return Finding("machine", "jetson", "problem", f"{model}, with no known Jetson Linux on it")
+    version = f"{release[1]}.{release[2]}"
+    return Finding(
+        "machine", "jetson", "ok", f"{model}, Jetson Linux {version}", versions={"l4t": version}
+    )
+
+
+def _disk(folder: Path) -> Finding:
+    free = shutil.disk_usage(folder).free
+    what = f"{free / GIB:.1f} GiB free in the current folder"
+    if free < _LOW_DISK_BYTES:
+        what += f", and an export wants {_LOW_DISK_BYTES // GIB}"
+        return Finding("machine", "disk", "problem", what)
+    return Finding("machine", "disk", "ok", what)
+
+
+def _memory(root: Path) -> Finding:
+    meminfo = _text(root / "proc/meminfo")
+    total, available = _kib(meminfo, "MemTotal"), _kib(meminfo, "MemAvailable")
+    if total is None or available is None:
+        return Finding("machine", "memory", "problem", "the system does not tell (/proc/meminfo)")
+    limit = _text(root / "sys/fs/cgroup/memory.max").strip()
+    what = f"{available / GIB:.1f} of {total / GIB:.1f} GiB available"
+    if limit.isdigit() and int(limit) < total:
+        used = _text(root / "sys/fs/cgroup/memory.current").strip()
+        available = min(available, int(limit) - (int(used) if used.isdigit() else 0))
+        what += f", of which a container may have {int(limit) / GIB:.1f}"
+    if available < _LOW_MEMORY_BYTES:
+        what += f", and an export wants {_LOW_MEMORY_BYTES // GIB}"
+        return Finding("machine", "memory", "problem", what)
+    return Finding("machine", "memory", "ok", what)
+
+
+def _kib(meminfo: str, key: str) -> int | None:
+    match = re.search(rf"^{key}:\s+(\d+) kB$", meminfo, re.MULTILINE)
+    return int(match[1]) * 1024 if match else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # absent, or not for us to read
+        return ""

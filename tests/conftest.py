@@ -1,0 +1,49 @@
+"""Bundles of real models, made once per test run and shared; tests must not write into them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from helpers import sentences
+
+from jetlift.runtime.bundle import Bundle
+
+SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
+PHOTOGRAPHS = SHARED / "data" / "imagenet_samples"
+
+
+@pytest.fixture(scope="session")
+def photographs() -> Path:
+    """200 real photographs, one per ImageNet class."""
+    if not PHOTOGRAPHS.is_dir():
+        pytest.skip("the photographs of shared/data are not beside this checkout")
+    return PHOTOGRAPHS
+
+
+@pytest.fixture(scope="session")
+def sentence_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """400 real sentences, one per line."""
+    path = tmp_path_factory.mktemp("text") / "sentences.txt"
+    path.write_text("\n".join(sentences.sentences(400)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def dinov2_bundle(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -> Bundle:
+    """DINOv2-small at fp32, fp16 and int8, judged on 136 photographs."""
+    from jetlift.export.make import Request, export_recipe
+    from jetlift.export.recipes import recipe
+
+    out = tmp_path_factory.mktemp("bundles") / "dinov2-small"
+    return export_recipe(recipe("dinov2-small"), "package", Request(out, samples=photographs))
+
+
+@pytest.fixture(scope="session")
+def minilm_bundle(tmp_path_factory: pytest.TempPathFactory, sentence_file: Path) -> Bundle:
+    """MiniLM at fp32, fp16 and int8, judged on 336 sentences."""
+    from jetlift.export.make import Request, export_recipe
+    from jetlift.export.recipes import recipe
+
+    out = tmp_path_factory.mktemp("bundles") / "minilm"
+    return export_recipe(recipe("minilm"), "package", Request(out, samples=sentence_file))
