@@ -1,0 +1,1 @@
+"""Measuring, recording and reporting what an engine does on this machine."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 State = Literal["reference", "met", "missed", "not measured"]
 
 WORDS: dict[State, str] = {
-    "reference": "the reference",
+    "reference": "reference",
     "met": "budget met",
     "missed": "budget missed",
     "not measured": "not measured",
@@ -26,6 +26,9 @@ _PLAIN_METRICS = {
 }
 
 
+_SIGNS = {">=": "\u2265", "<=": "\u2264"}
+
+
 @dataclass(frozen=True)
 class FidelityRow:
     """One figure of one variant.
@@ -34,7 +37,7 @@ class FidelityRow:
         name: As in the record, `embedding.cosine_min`.
         plain: The same in words.
         value: The figure; 1 is equal to fp32.
-        limit: The budget's line for it, as in `>= 0.98`; empty where the budget has none.
+        limit: The budget's line for it, as in `at least 0.98` in signs; empty where the budget has none.
         threshold: The number in that line.
         met: Whether the line holds; None where there is none.
     """
@@ -68,7 +71,7 @@ def rows_of(result: Result) -> list[FidelityRow]:
                 name=name,
                 plain=f"{output.replace('_', ' ')}: {_PLAIN_METRICS.get(metric, metric)}",
                 value=value,
-                limit=f"{line.sign} {line.limit:g}" if line else "",
+                limit=f"{_SIGNS[line.sign]}\u00a0{line.limit:g}" if line else "",
                 threshold=line.limit if line else None,
                 met=line.holds(value) if line else None,
             )
@@ -83,13 +86,18 @@ def sentence_of(result: Result) -> str:
         return "Fidelity: fp32 is the reference."
     if state == "not measured":
         return f"Fidelity: {result.fidelity_note}."
-    judged = [row for row in rows_of(result) if row.threshold is not None]
-    shown = min(judged, key=_margin, default=None)
+    shown = deciding(result)
     figure = f"{shown.plain} {shown.value:.4f}, asked {shown.limit}" if shown else "see the table"
     return f"Fidelity: {WORDS[state]} ({figure})."
+
+
+def deciding(result: Result) -> FidelityRow | None:
+    """The figure that is nearest to its limit or furthest beyond it; None without any."""
+    judged = [row for row in rows_of(result) if row.threshold is not None]
+    return min(judged, key=_margin, default=None)
 
 
 def _margin(row: FidelityRow) -> float:
     """How far a figure is on the good side of its limit; the least is the one that decides."""
     distance = row.value - (row.threshold or 0.0)
-    return distance if row.limit.startswith(">") else -distance
+    return distance if row.limit.startswith(_SIGNS[">="]) else -distance

@@ -92,7 +92,7 @@ class PeakJob:
 
 @dataclass(frozen=True)
 class VariantAnswer:
-    """What a child measured; the fields are those of `Result`."""
+    """What a child measured; the fields are those of `Result`, and the bytes that went in and out."""
 
     engine: Engine
     inputs: tuple[InputShape, ...]
@@ -100,6 +100,7 @@ class VariantAnswer:
     memory: Memory
     power_w: Figure
     others_busy: Figure
+    io_bytes: int
 
 
 def patience_s(rules: StopRules) -> float:

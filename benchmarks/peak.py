@@ -10,15 +10,16 @@ Rules:
     K4  Nothing is cached between measurements: clocks and neighbours change.
     K5  The roof is the roofline model's: a run takes at least the longer of its operations at the
         compute peak of their precision and its bytes at the memory peak (Williams, Waterman and
-        Patterson, 2009, https://doi.org/10.1145/1498765.1498785). Bytes are weights and activations,
-        each moved once; caches that hold them between runs, and fusion, can lift that roof.
+        Patterson, 2009, https://doi.org/10.1145/1498765.1498785). Bytes are those that any run has
+        to move: weights, inputs and outputs, once. Intermediate results are left out, since fusion
+        and caches decide how many of them move.
 """
 
 from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -185,7 +186,13 @@ def _copy_bytes(cache_bytes: int | None, free_bytes: int | None) -> int:
 
 
 def place(
-    cost: Cost, arithmetic: str, p50_ms: float, peak: Peak | None, *, at_opt_shape: bool
+    cost: Cost,
+    arithmetic: str,
+    p50_ms: float,
+    peak: Peak | None,
+    *,
+    io_bytes: int,
+    at_opt_shape: bool,
 ) -> Work:
     """Where a variant stands under the machine's roof (rule K5).
 
@@ -197,42 +204,45 @@ def place(
         arithmetic: What the engine computes its wide parts in.
         p50_ms: Median latency.
         peak: What the machine reaches, or None.
+        io_bytes: Bytes of all inputs and outputs.
         at_opt_shape: Whether the run had the shapes that `cost` is for.
     """
-    if not at_opt_shape or cost.operations <= 0:
-        return _unplaced(
-            "the bundle counts the operations of one run at opt_shape, and other shapes were fed"
-            if cost.operations > 0
-            else "the bundle counts no operations"
-        )
-    moved = cost.weight_bytes + cost.activation_bytes
-    work = {
-        "operations": Figure(cost.operations),
-        "weight_bytes": Figure(cost.weight_bytes),
-        "activation_bytes": Figure(cost.activation_bytes),
-        "intensity": Figure(round(cost.operations / moved, 4))
-        if moved > 0
-        else Figure.missing("the bundle counts no bytes"),
-        "achieved_tops": Figure(round(cost.operations / p50_ms / 1e9, 6)),
-    }
+    if cost.operations <= 0:
+        return _unplaced("the bundle counts no operations")
+    if not at_opt_shape:
+        return _unplaced("operations are counted at opt_shape, and other shapes were fed")
+    moved = cost.weight_bytes + io_bytes
     compute_ms, reason = _compute_ms(cost, arithmetic, peak)
-    if compute_ms is None or peak is None or peak.memory_gb_per_s.value is None:
-        missing = Figure.missing(reason or "the memory rate was not measured")
-        return Work(
-            **work,
-            operations_by_precision=cost.operations_by_precision,
-            share_of_peak=missing,
-            bound_ms=missing,
-            binds=None,
+    if compute_ms is None:
+        share, (bound, binds) = Figure.missing(reason), (Figure.missing(reason), None)
+    else:
+        share, (bound, binds) = (
+            Figure(round(compute_ms / p50_ms, 5)),
+            _bound(compute_ms, moved, peak),
         )
-    memory_ms = moved / peak.memory_gb_per_s.value / 1e6
     return Work(
-        **work,
+        operations=Figure(cost.operations),
         operations_by_precision=cost.operations_by_precision,
-        share_of_peak=Figure(round(compute_ms / p50_ms, 5)),
-        bound_ms=Figure(round(max(compute_ms, memory_ms), 5)),
-        binds="compute" if compute_ms >= memory_ms else "memory",
+        weight_bytes=Figure(cost.weight_bytes),
+        activation_bytes=Figure(cost.activation_bytes),
+        moved_bytes=Figure(moved),
+        intensity=Figure(round(cost.operations / moved, 4)),
+        achieved_tops=Figure(round(cost.operations / p50_ms / 1e9, 6)),
+        share_of_peak=share,
+        bound_ms=bound,
+        binds=binds,
     )
+
+
+def _bound(
+    compute_ms: float, moved: float, peak: Peak | None
+) -> tuple[Figure, Literal["compute", "memory"] | None]:
+    rate = peak.memory_gb_per_s.value if peak is not None else None
+    if not rate:
+        return Figure.missing("the memory rate was not measured"), None
+    memory_ms = moved / rate / 1e6
+    bound = Figure(round(max(compute_ms, memory_ms), 6))
+    return bound, "compute" if compute_ms >= memory_ms else "memory"
 
 
 def _compute_ms(cost: Cost, arithmetic: str, peak: Peak | None) -> tuple[float | None, str]:
@@ -240,17 +250,17 @@ def _compute_ms(cost: Cost, arithmetic: str, peak: Peak | None) -> tuple[float |
     if peak is None:
         return None, "this machine's peak was not measured"
     wide = _ARITHMETIC_PEAK.get(arithmetic, arithmetic)
-    narrow = {name: count for name, count in cost.operations_by_precision.items() if name == "int8"}
-    shares = {wide: cost.operations - sum(narrow.values()), **narrow}
+    narrow = cost.operations_by_precision.get("int8", 0.0)
     total_ms = 0.0
-    for precision, operations in shares.items():
+    for precision, count in ((wide, cost.operations - narrow), ("int8", narrow)):
         known = peak.compute.get(precision)
-        if known is None or known.tops.value is None:
+        if count > 0 and (known is None or known.tops.value is None):
             return None, f"the peak of {precision} was not measured on this machine"
-        total_ms += operations / known.tops.value / 1e9
+        if count > 0 and known is not None and known.tops.value:
+            total_ms += count / known.tops.value / 1e9
     return total_ms, ""
 
 
 def _unplaced(reason: str) -> Work:
     none = Figure.missing(reason)
-    return Work(none, {}, none, none, none, none, none, none, None)
+    return Work(none, {}, none, none, none, none, none, none, none, None)

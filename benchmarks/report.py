@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from jetlift.benchmarks import charts, report_view
+from jetlift.benchmarks import canvas, charts, report_view
 from jetlift.runtime import atomic
 from jetlift.runtime.errors import InputError, MissingPackageError
 from jetlift.runtime.record import RECORD_NAME, write_record
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from jetlift.benchmarks.charts import Chart
+    from jetlift.benchmarks.canvas import Chart
     from jetlift.benchmarks.report_view import PartView
     from jetlift.runtime.record import Figure, Record, Result
 
@@ -44,7 +44,7 @@ def check_packages() -> None:
     Raises:
         MissingPackageError: Jinja2 or matplotlib is not installed.
     """
-    charts.check_packages()
+    canvas.check_packages()
     _environment(escape=False)
 
 
@@ -104,12 +104,13 @@ def _context(record: Record) -> dict[str, Any]:
 
 
 def _charts(part: str, results: Sequence[Result], record: Record) -> list[Chart]:
-    slug = f"chart-{list(report_view.by_part(record)).index(part)}"
-    drawn: list[Chart | None] = [charts.draw_latency(f"{slug}-latency", results)]
-    if record.peak is not None:
-        drawn.append(charts.draw_roofline(f"{slug}-roofline", results, record.peak))
-    drawn.append(charts.draw_memory(f"{slug}-memory", results))
-    drawn.append(charts.draw_fidelity(f"{slug}-fidelity", results))
+    name = f"chart-{list(report_view.by_part(record)).index(part)}"
+    drawn = [
+        charts.latency(f"{name}-latency", results),
+        charts.roofline(f"{name}-roofline", results, record.peak) if record.peak else None,
+        charts.memory(f"{name}-memory", results),
+        charts.fidelity(f"{name}-fidelity", results),
+    ]
     return [chart for chart in drawn if chart is not None]
 
 
@@ -144,13 +145,13 @@ def _setup_facts(record: Record) -> list[tuple[str, str]]:
         ),
         (
             "Warm-up",
-            f"until two windows of five runs agree within 3 %, at most {rules.warmup_max_runs} runs "
+            f"until two windows of five runs agree within 3%, at most {rules.warmup_max_runs} runs "
             f"or {rules.warmup_limit_s:g} s",
         ),
         (
             "Stop",
             f"when the {rules.confidence:.0%} interval of the median is within "
-            f"±{rules.half_width_percent:g} %, after at least {rules.min_runs} runs; at "
+            f"\u00b1{rules.half_width_percent:g}%, after at least {rules.min_runs} runs; at "
             f"{rules.max_runs} runs or {rules.time_limit_s:g} s in any case",
         ),
         ("Process", "a fresh one per part and variant, which loads nothing but the engine library"),
@@ -161,7 +162,7 @@ def _shapes(record: Record) -> str:
     by_part = {result.part: result.inputs for result in record.results}
     return "; ".join(
         f"{part}: "
-        + ", ".join(f"{item.name} {item.dtype} {'×'.join(map(str, item.shape))}" for item in inputs)
+        + ", ".join(f"{item.name} {item.dtype} {'x'.join(map(str, item.shape))}" for item in inputs)
         for part, inputs in by_part.items()
     )
 
@@ -185,9 +186,11 @@ def _peak_facts(record: Record) -> list[tuple[str, str]]:
 def _noise_by_reason(record: Record) -> list[tuple[str, str]]:
     """Each reason with the results it holds for, so that a common one is told once."""
     found: dict[str, list[str]] = {}
+    single = len(report_view.by_part(record)) == 1
     for result in record.results:
         for reason in result.noisy_reasons:
-            found.setdefault(reason, []).append(f"{result.part} {result.variant}")
+            name = result.variant if single else f"{result.part} {result.variant}"
+            found.setdefault(reason, []).append(name)
     return [(reason, ", ".join(names)) for reason, names in found.items()]
 
 

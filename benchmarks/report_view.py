@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Literal
 from jetlift.benchmarks import fidelity_view
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from jetlift.benchmarks.fidelity_view import FidelityRow
     from jetlift.runtime.record import Figure, Record, Result
 
 Tone = Literal["good", "bad", "plain"]
 
 _CLEARLY_FASTER = 1.10
+_TIMES, _DASH = "\u00d7", "\u2013"
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,15 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Stat:
+    """One figure of the first screen: the figure, what it is, good or bad."""
+
+    value: str
+    label: str
+    tone: Tone = "plain"
+
+
+@dataclass(frozen=True)
 class Bar:
     """One variant's median beside the others'.
 
@@ -63,7 +74,7 @@ class Bar:
         variant: The variant.
         text: Its median with unit.
         share: Of the slowest, 0..1.
-        speed: Against fp32, as in `2.9 x`; empty where there is no fp32.
+        speed: Against fp32, as in `2.90` times; empty where there is no fp32.
         state: Fidelity in a word.
         tone: Good, bad or plain.
         best: Whether this is the one to take.
@@ -85,7 +96,8 @@ class PartView:
     Attributes:
         name: The part's name.
         headline: The finding.
-        sentences: What goes with it.
+        stats: The figures that go with it.
+        sentences: The same in words, and what speaks against it.
         bars: Medians.
         groups: The table.
         notes: Reasons of missing figures, numbered from 1.
@@ -93,6 +105,7 @@ class PartView:
 
     name: str
     headline: str
+    stats: tuple[Stat, ...]
     sentences: tuple[str, ...]
     bars: tuple[Bar, ...]
     variants: tuple[str, ...]
@@ -126,6 +139,7 @@ def view_part(results: Sequence[Result]) -> PartView:
     return PartView(
         name=results[0].part,
         headline=_headline(best, reference),
+        stats=tuple(_stats(best, reference)),
         sentences=tuple(sentences),
         bars=tuple(_bar(result, results, reference, best) for result in results),
         variants=tuple(result.variant for result in results),
@@ -160,8 +174,8 @@ def _headline(best: Result, reference: Result | None) -> str:
     if best is reference or ratio < _CLEARLY_FASTER:
         return "No variant that kept its fidelity is clearly faster than fp32"
     if best.noisy or reference.noisy:  # V2
-        return f"{best.variant} came out {ratio:.1f}× as fast as fp32, on a noisy machine"
-    return f"{best.variant} is {ratio:.1f}× as fast as fp32"
+        return f"{best.variant} came out {ratio:.1f}{_TIMES} as fast as fp32, on a noisy machine"
+    return f"{best.variant} is {ratio:.1f}{_TIMES} as fast as fp32"
 
 
 def _speed_sentence(best: Result) -> str:
@@ -172,6 +186,22 @@ def _speed_sentence(best: Result) -> str:
     )
 
 
+def _stats(best: Result, reference: Result | None) -> Iterator[Stat]:
+    yield Stat(ms(_p50(best)), f"{best.variant}, median of one run")
+    ratio = speedup(best, reference)
+    if ratio is not None and best is not reference:
+        yield Stat(f"{ratio:.2f}{_TIMES}", "the speed of fp32")
+    state, row = fidelity_view.state_of(best), fidelity_view.deciding(best)
+    tones: dict[str, Tone] = {"met": "good", "missed": "bad"}
+    if row is not None:
+        yield Stat(f"{row.value:.4f}", f"{row.plain}; asked {row.limit}: {state}", tones[state])
+    else:
+        yield Stat(_DASH, f"fidelity {best.fidelity_note}")
+    peak = best.memory.rss_peak_bytes
+    if peak.value is not None:
+        yield Stat(f"{mib(peak.value)} MiB", "memory of the process at its peak")
+
+
 def _bar(result: Result, results: Sequence[Result], reference: Result | None, best: Result) -> Bar:
     state, ratio = fidelity_view.state_of(result), speedup(result, reference)
     tones: dict[str, Tone] = {"met": "good", "missed": "bad"}
@@ -179,7 +209,7 @@ def _bar(result: Result, results: Sequence[Result], reference: Result | None, be
         variant=result.variant,
         text=ms(_p50(result)),
         share=_p50(result) / max(map(_p50, results)),
-        speed="" if ratio is None or result is reference else f"{ratio:.2g}× fp32",
+        speed="" if ratio is None or result is reference else f"{ratio:.2f}{_TIMES}",
         state=fidelity_view.WORDS[state],
         tone=tones.get(state, "plain"),
         best=result is best,
@@ -196,19 +226,19 @@ def _groups(results: Sequence[Result], reference: Result | None, notes: _Notes) 
 
     def ratio(result: Result) -> str:
         value = speedup(result, reference)
-        return "–" if value is None else f"{value:.2f}×"
+        return _DASH if value is None else f"{value:.2f}{_TIMES}"
 
     def spread(result: Result) -> Figure | str:
         low, high = result.latency.p50_low_ms, result.latency.p50_high_ms
         if low.value is None or high.value is None:
             return low
-        return f"{low.value:.4g} – {high.value:.4g}"
+        return f"{low.value:.4g} {_DASH} {high.value:.4g}"
 
     latency = Group(
         "Latency of one run, ms",
         (
             row("median (p50)", lambda x: f"{_p50(x):.4g}"),
-            row("its 95 % interval", spread),
+            row("its confidence interval", spread),
             row("p90", lambda x: x.latency.p90_ms, "{:.4g}".format),
             row("p99", lambda x: x.latency.p99_ms, "{:.4g}".format),
             row("mean", lambda x: f"{x.latency.mean_ms:.4g}"),
@@ -220,11 +250,11 @@ def _groups(results: Sequence[Result], reference: Result | None, notes: _Notes) 
     work = Group(
         "Work and roof",
         (
-            row("operations of one run", lambda x: x.work.operations, operations),
+            row("operations per run", lambda x: x.work.operations, operations),
             row("achieved TOPS", lambda x: x.work.achieved_tops, "{:.3g}".format),
             row("of the measured peak", lambda x: x.work.share_of_peak, "{:.0%}".format),
             row("bound by the roofline, ms", lambda x: x.work.bound_ms, "{:.3g}".format),
-            row("which side binds", lambda x: x.work.binds or "–"),
+            row("which side binds", lambda x: x.work.binds or _DASH),
         ),
     )
     memory = Group(
@@ -234,7 +264,7 @@ def _groups(results: Sequence[Result], reference: Result | None, notes: _Notes) 
             row("process once loaded", lambda x: x.memory.rss_after_load_bytes, mib),
             row("process before loading", lambda x: x.memory.rss_before_load_bytes, mib),
             row("weights in the graph", lambda x: x.work.weight_bytes, mib),
-            row("activations, unfused", lambda x: x.work.activation_bytes, mib),
+            row("activations, each once", lambda x: x.work.activation_bytes, mib),
             row("engine file", lambda x: x.engine.size_bytes, mib),
         ),
     )
@@ -242,7 +272,7 @@ def _groups(results: Sequence[Result], reference: Result | None, notes: _Notes) 
         "How it was measured",
         (
             row("computed in", lambda x: x.engine.arithmetic),
-            row("threads", lambda x: "–" if x.engine.threads is None else str(x.engine.threads)),
+            row("threads", lambda x: _DASH if x.engine.threads is None else str(x.engine.threads)),
             row("load time, ms", lambda x: f"{x.engine.load_ms:.0f}"),
             row(
                 "warm-up + timed runs",
@@ -258,24 +288,26 @@ def _groups(results: Sequence[Result], reference: Result | None, notes: _Notes) 
 
 
 def _again(result: Result) -> str:
-    return "–" if result.recheck is None else f"{result.recheck.moved_percent:+.1f} %"
+    return _DASH if result.recheck is None else f"{result.recheck.moved_percent:+.1f}%"
 
 
 def _fidelity_group(results: Sequence[Result], notes: _Notes) -> Group:
-    rows = [fidelity_view.rows_of(result) for result in results]
-    plain = dict.fromkeys(row.plain for own in rows for row in own)
+    own = [{row.plain: row for row in fidelity_view.rows_of(result)} for result in results]
     lines = [Row("verdict", tuple(_verdict(result, notes) for result in results))]
-    for name in plain:
-        cells = []
-        for own in rows:
-            found = next((row for row in own if row.plain == name), None)
-            limit = f" ({found.limit})" if found and found.limit else ""
-            bad = found is not None and found.met is False
-            cells.append(
-                Cell(f"{found.value:.4f}{limit}" if found else "–", tone="bad" if bad else "plain")
-            )
-        lines.append(Row(name, tuple(cells)))
+    for name in dict.fromkeys(name for rows in own for name in rows):
+        found = [rows.get(name) for rows in own]
+        limits = {row.limit for row in found if row}
+        shared = limits.pop() if len(limits) == 1 else None  # else each cell tells its own
+        label = f"{name} ({shared})" if shared else name
+        lines.append(Row(label, tuple(_fidelity_cell(row, shared) for row in found)))
     return Group("Fidelity against fp32 (budget)", tuple(lines))
+
+
+def _fidelity_cell(row: FidelityRow | None, shared: str | None) -> Cell:
+    if row is None:
+        return Cell(_DASH)
+    limit = f" ({row.limit})" if shared is None and row.limit else ""
+    return Cell(f"{row.value:.4f}{limit}", tone="bad" if row.met is False else "plain")
 
 
 def _verdict(result: Result, notes: _Notes) -> Cell:
@@ -283,7 +315,7 @@ def _verdict(result: Result, notes: _Notes) -> Cell:
     if state == "not measured":
         return Cell("not measured", notes.number(f"fidelity {result.fidelity_note}"))
     tones: dict[str, Tone] = {"met": "good", "missed": "bad"}
-    return Cell(fidelity_view.WORDS[state], tone=tones.get(state, "plain"))
+    return Cell(state, tone=tones.get(state, "plain"))
 
 
 def _cell(told: str | Figure | Cell, form: Callable[[float], str], notes: _Notes) -> Cell:
@@ -292,7 +324,7 @@ def _cell(told: str | Figure | Cell, form: Callable[[float], str], notes: _Notes
     if isinstance(told, str):
         return Cell(told)
     if told.value is None:  # V4
-        return Cell("–", notes.number(told.reason))
+        return Cell(_DASH, notes.number(told.reason))
     return Cell(form(told.value))
 
 

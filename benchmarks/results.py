@@ -48,8 +48,15 @@ def compose(
     opt_shapes = {spec.name: spec.opt_shape or spec.shape for spec in part.inputs}
     at_opt_shape = all(item.shape == opt_shapes[item.name] for item in answer.inputs)
     batch = answer.inputs[0].shape[0] if answer.inputs and answer.inputs[0].shape else 1
+    work = peak.place(
+        variant.cost,
+        answer.engine.arithmetic,
+        answer.latency.p50_ms,
+        reached,
+        io_bytes=answer.io_bytes,
+        at_opt_shape=at_opt_shape,
+    )
     reasons = noise(answer, recheck, machine)
-    arithmetic, p50_ms = answer.engine.arithmetic, answer.latency.p50_ms
     return Result(
         part=part_name,
         variant=variant_name,
@@ -60,7 +67,7 @@ def compose(
         batch=batch,
         latency=answer.latency,
         throughput_per_s=round(batch * 1e3 / answer.latency.mean_ms, 4),
-        work=peak.place(variant.cost, arithmetic, p50_ms, reached, at_opt_shape=at_opt_shape),
+        work=work,
         memory=answer.memory,
         power_w=answer.power_w,
         others_busy=answer.others_busy,
@@ -82,7 +89,7 @@ def noise(answer: VariantAnswer, recheck: Recheck | None, machine: Machine) -> t
             f"other processes took {answer.others_busy.value:.0%} of the cores meanwhile"
         )
     if recheck is not None and abs(recheck.moved_percent) > _MOVED_PERCENT:
-        reasons.append(f"the median moved by {recheck.moved_percent:+.0f} % when measured again")
+        reasons.append(f"the median moved by {recheck.moved_percent:+.0f}% when measured again")
     if not answer.latency.warmup_settled:
         reasons.append("the latency had not settled when warm-up reached its limit")
     return tuple(reasons)
@@ -127,7 +134,8 @@ def not_shown(target: str, results: Sequence[Result], *, random_inputs: bool) ->
     reasons = {result.power_w.reason for result in results if result.power_w.value is None}
     told += [f"Power was not measured: {reason}." for reason in sorted(reasons)]
     told.append(
-        "The roofline counts each byte of weights and activations once. Caches that hold them between "
-        "runs, and fused layers, move fewer, so a point may lie above the memory line."
+        "The roofline counts what a run has to move at least: weights, inputs and outputs, once. "
+        "Intermediate results that leave the caches come on top; a cache that keeps the weights from "
+        "run to run takes off."
     )
     return tuple(told)

@@ -90,6 +90,7 @@ def measure_variant(job: VariantJob, probe: Probe) -> measure.VariantAnswer:
         )
         others = board.others_share(cores, board.cpu_times(), board.own_cpu_s() - own_s)
         after = probe.read()
+        outputs = session.run(feeds[0])
         engine = _engine(session, _size(bundle, job, notices), load_ms, notices)
     return measure.VariantAnswer(
         engine=engine,
@@ -98,6 +99,7 @@ def measure_variant(job: VariantJob, probe: Probe) -> measure.VariantAnswer:
         memory=_memory(before, loaded, after),
         power_w=after.power_w,
         others_busy=others,
+        io_bytes=sum(array.nbytes for array in (*feeds[0].values(), *outputs.values())),
     )
 
 

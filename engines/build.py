@@ -1,8 +1,8 @@
 """From a bundle's graphs to engines with passports.
 
 Rules:
-    D1  An engine is written aside, then renamed, then its passport is written. A killed build leaves
-        nothing that would load.
+    D1  An engine is written aside, then renamed, then its passport is written. A killed build
+        leaves nothing that would load.
     D2  An engine whose passport says `load` is kept; whatever else is there is built anew.
     D3  The receipt is what the engine library shows of the finished engine, never what was asked.
     D4  Nothing here knows of precision: it is in the graph.
@@ -127,7 +127,7 @@ def build(
     chosen = target_of(target)
     if chosen.library == "onnxruntime":
         raise UsageError(
-            f"Target {target} has nothing to build: ONNX Runtime runs the bundle's graphs as they are",
+            f"Target {target} has nothing to build: ONNX Runtime runs the graphs as they are",
             do=f"Run it right away: jetlift run {bundle.folder} INPUT --target {target}",
         )
     jobs = _jobs(bundle, chosen, precisions)
@@ -176,10 +176,7 @@ def _build_or_keep(job: _Job, host: Host) -> BuildResult:
     path = job.engine_path
     found, reason = _found(job, host)
     started = time.perf_counter()
-    if found is None:
-        passport = _build(job, host)
-    else:
-        passport = found
+    passport = _build(job, host) if found is None else found
     return BuildResult(
         part=job.part,
         precision=job.precision,

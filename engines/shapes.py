@@ -107,7 +107,6 @@ def onnx_library() -> Any:  # noqa: ANN401 - a module
     try:
         import onnx
         import onnx.helper
-        import onnx.inliner
         import onnx.numpy_helper
         import onnx.shape_inference
     except ModuleNotFoundError as error:
@@ -119,8 +118,8 @@ def onnx_library() -> Any:  # noqa: ANN401 - a module
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy in which each large initializer is an input of the same type and shape (rule H1)."""
-    onnx = onnx_library()
-    lean = onnx.ModelProto(ir_version=max(model.ir_version, 4))
+    library = onnx_library()
+    lean: onnx.ModelProto = library.ModelProto(ir_version=max(model.ir_version, 4))
     lean.opset_import.extend(model.opset_import)
     lean.functions.extend(model.functions)
     graph = lean.graph
@@ -131,20 +130,26 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     # Old graphs list their initializers among the inputs too.
     graph.input.extend(item for item in model.graph.input if item.name not in names)
     for item in model.graph.initializer:
-        inside = item.data_location != onnx.TensorProto.EXTERNAL
+        inside = item.data_location != library.TensorProto.EXTERNAL
         if inside and np.prod(item.dims, dtype=np.int64) <= _SMALL_ELEMENTS:
             graph.initializer.append(item)
         else:
-            info = onnx.helper.make_tensor_value_info(item.name, item.data_type, list(item.dims))
+            info = library.helper.make_tensor_value_info(item.name, item.data_type, list(item.dims))
             graph.input.append(info)
-    return onnx.inliner.inline_local_functions(lean) if lean.functions else lean
+    return _inlined(lean) if lean.functions else lean
+
+
+def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    from onnx.inliner import inline_local_functions
+
+    return inline_local_functions(model)
 
 
 def _bind_inputs(model: onnx.ModelProto, shapes: Shapes, weights: Mapping[str, Tensor]) -> None:
     inputs = [item for item in model.graph.input if item.name not in weights]
     if unknown := set(shapes) - {item.name for item in inputs}:
         raise UsageError(
-            f"Got a shape for {sorted(unknown)[0]}, which is no input of the graph",
+            f"Got a shape for {min(unknown)}, which is no input of the graph",
             expected=f"Shapes for {', '.join(item.name for item in inputs)}",
         )
     for item in inputs:
@@ -173,20 +178,31 @@ def _bind_inputs(model: onnx.ModelProto, shapes: Shapes, weights: Mapping[str, T
 
 def _infer(model: onnx.ModelProto) -> dict[str, Tensor]:
     """Infer, and where that leaves gaps compute what depends on shapes alone (rule H3)."""
-    onnx = onnx_library()
-    values = {item.name: onnx.numpy_helper.to_array(item) for item in model.graph.initializer}
+    library = onnx_library()
+    values = {item.name: library.numpy_helper.to_array(item) for item in model.graph.initializer}
     for _ in range(_ROUNDS):
-        try:
-            told = onnx.shape_inference.infer_shapes(model, data_prop=True)
-        except onnx.shape_inference.InferenceError as error:
-            raise UsageError(
-                f"These input shapes do not fit the graph: {' '.join(str(error).split())[:400]}"
-            ) from error
+        told = library.shape_inference.infer_shapes(model, data_prop=True)
         tensors = _tensors(told.graph)
-        complete = all(tensor.shape is not None for tensor in tensors.values())
-        if complete or not _compute_small(model, tensors, values):
+        if all(tensor.shape is not None for tensor in tensors.values()):
             return tensors
+        if not _compute_small(model, tensors, values):
+            break
+    _refuse_contradictions(model)
     return tensors
+
+
+def _refuse_contradictions(model: onnx.ModelProto) -> None:
+    """Tell shapes that contradict each other from shapes that nobody can know.
+
+    Raises:
+        UsageError: An operator cannot take the shapes that reach it.
+    """
+    library = onnx_library()
+    try:
+        library.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    except library.shape_inference.InferenceError as error:
+        told = " ".join(str(error).replace("[ShapeInferenceError]", "").split())
+        raise UsageError(f"These input shapes do not fit the graph: {told[:400]}") from error
 
 
 def _tensors(graph: onnx.GraphProto) -> dict[str, Tensor]:
@@ -194,9 +210,9 @@ def _tensors(graph: onnx.GraphProto) -> dict[str, Tensor]:
     found = dict.fromkeys(outputs, Tensor(0, None))
     for info in (*graph.input, *graph.value_info, *graph.output):
         kind = info.type.tensor_type
-        axes = [axis.dim_value if axis.HasField("dim_value") else None for axis in kind.shape.dim]
-        known = kind.HasField("shape") and None not in axes
-        found[info.name] = Tensor(kind.elem_type, tuple(axes) if known else None)
+        known = kind.HasField("shape") and all(a.HasField("dim_value") for a in kind.shape.dim)
+        axes = tuple(axis.dim_value for axis in kind.shape.dim)
+        found[info.name] = Tensor(kind.elem_type, axes if known else None)
     for item in graph.initializer:
         found[item.name] = Tensor(item.data_type, tuple(item.dims))
     return found

@@ -65,8 +65,8 @@ def target(name: str) -> Target:
     names = ", ".join(TARGETS)
     if _BOARD.search(name):
         raise UnknownNameError(
-            f"Target {name!r} looks like a Jetson board, and builds for boards are not in this version",
+            f"Target {name!r} looks like a Jetson; builds for boards are not in this version",
             expected=f"One of {names}",
-            do="An rtx target shows whether NVIDIA's compiler takes the graphs; its engines run on no board",
+            do="An rtx target shows whether NVIDIA's compiler takes the graphs, on no board though",
         )
     raise UnknownNameError(f"Target {name!r} is unknown", expected=f"One of {names}")

@@ -1,8 +1,8 @@
 """TensorRT-RTX engines through Polygraphy. No GPU is needed to build one.
 
 Rules:
-    T1  The build runs in a child process: Polygraphy decides at import which TensorRT it drives, the
-        builder takes about four times the graph's size in memory, and it may die of that.
+    T1  The build runs in a child process: Polygraphy decides at import which TensorRT it drives,
+        the builder takes about four times the graph's size in memory, and it may die of that.
     T2  The network is strongly typed: precision is what the graph says, nothing else.
     T3  One optimisation profile from the part's min, opt and max shapes.
     T4  The builder's log is read while it runs: what it refuses becomes one sentence that names the
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jetlift.engines.receipt import Built, Layer, receipt
@@ -25,7 +26,6 @@ from jetlift.runtime.errors import EngineLibraryError, MissingPackageError, Usag
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from jetlift.engines.ops import GraphCost
     from jetlift.runtime.manifest import TensorSpec
@@ -41,9 +41,14 @@ _DATATYPE = re.compile(r"Datatype: (\w+)")
 _NODE = re.compile(r"\[ONNX Layer: (.*?)\](?=\x1f|\[ONNX Layer:|$)")
 _MEMORY = re.compile(r"(?:Total (Weights|Activation)|Max (Scratch)) Memory: (\d+) bytes")
 _REFUSED = re.compile(
-    r"In node -?\d+ with name: (?P<node>.*?) and operator: (?P<kind>\S+) \(.*?\): (?P<code>\w+): (?P<why>.*)"
+    r"In node -?\d+ with name: (?P<node>.*?) and operator: (?P<kind>\S+) "
+    r"\(.*?\): (?P<code>\w+): (?P<why>.*)"
 )
 _USAGE = re.compile(r"API Usage Error \((?P<why>.*?)(?:\. In \w+ at \S+)?\)\s*$")
+_REASONS = {
+    "UNSUPPORTED_NODE": "this operator, or this form of it, is not supported",
+    "INVALID_NODE": "there is no such operator, or its inputs are not what it takes",
+}
 _LAST_LINES = 12
 
 
@@ -81,7 +86,7 @@ def build_engine(
             log.last[-1].strip(), extra="rtx", purpose="to build TensorRT-RTX engines"
         )
     if status != 0 or not destination.is_file():
-        raise EngineLibraryError(*_told(status, log, onnx))
+        raise EngineLibraryError(_told(status, log, onnx))
     seen = receipt(
         cost, log.layers, observed_by="TensorRT-RTX's build log", memory_bytes=log.memory
     )
@@ -174,26 +179,26 @@ def _run_child(request: Mapping[str, Any]) -> tuple[int, BuildLog]:
 
 def _import_path() -> str:
     """The parent's import path, so that the child finds this package wherever it was found."""
-    return os.pathsep.join(os.path.abspath(path) for path in sys.path if path)
+    return os.pathsep.join(str(Path(path).absolute()) for path in sys.path if path)
 
 
-def _told(status: int, log: BuildLog, onnx: Path) -> tuple[str]:
+def _told(status: int, log: BuildLog, onnx: Path) -> str:
     """One sentence from the log of a build that failed."""
     if status < 0:
+        size_mib = onnx.stat().st_size / 2**20
         return (
             f"The TensorRT-RTX builder was stopped by signal {-status} on {onnx.name}; without "
             "another cause that is the system running out of memory, of which the builder takes "
-            f"about four times the graph's {onnx.stat().st_size / 2**20:.0f} MiB",
+            f"about four times the graph's {size_mib:.0f} MiB"
         )
     why = next(filter(None, map(_usage, log.refusals)), "")
     for line in log.refusals:
         if found := _REFUSED.search(line):
-            code = {"UNSUPPORTED_NODE": "this operator or form of it is not supported"}
-            reason = why or code.get(found["code"], found["why"].strip())
-            return (f"TensorRT-RTX does not take node {found['node']} ({found['kind']}) of {onnx.name}: "
-                    f"{reason}",)  # fmt: skip
+            reason = why or _REASONS.get(found["code"], found["why"].strip())
+            where = f"node {found['node']} ({found['kind']}) of {onnx.name}"
+            return f"TensorRT-RTX does not take {where}: {reason}"
     said = why or next(iter(log.refusals[:1]), "") or " / ".join(log.last[-2:])
-    return (f"TensorRT-RTX could not build {onnx.name} (exit status {status}): {said}",)
+    return f"TensorRT-RTX could not build {onnx.name} (exit status {status}): {said}"
 
 
 def _usage(line: str) -> str:

@@ -1,0 +1,1 @@
+"""Facts about boards, and what a board says of itself."""

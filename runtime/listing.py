@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import glob
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,19 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
 _DIGITS = re.compile(r"([0-9]+)")
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An input that was left out.
+
+    Attributes:
+        source: Which one.
+        reason: Why, as a clause.
+    """
+
+    source: str
+    reason: str
 
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:

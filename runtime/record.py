@@ -158,10 +158,13 @@ class Work:
     operations_by_precision: dict[str, float] = field(doc="Of GEMM and convolution, per precision")
     weight_bytes: Figure = field(doc="Bytes of constants as stored in the graph")
     activation_bytes: Figure = field(doc="Bytes of every intermediate tensor once, unfused")
-    intensity: Figure = field(doc="Operations per byte of weights and activations, each moved once")
+    moved_bytes: Figure = field(
+        doc="Bytes that one run has to move at least: weights, inputs and outputs, each once"
+    )
+    intensity: Figure = field(doc="Operations per byte of moved_bytes")
     achieved_tops: Figure = field(doc="Operations over the median latency, in 10^12 per second")
     share_of_peak: Figure = field(
-        doc="Time the operations need at the measured peak of their precision, over the median, 0..1"
+        doc="Time the operations need at the measured peak of their precision, over the median"
     )
     bound_ms: Figure = field(doc="Roofline: the longer of compute time and memory time at peak")
     binds: Literal["compute", "memory"] | None = field(doc="Which of the two is longer")

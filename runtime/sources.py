@@ -13,7 +13,7 @@ Rules:
 from __future__ import annotations
 
 import re
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING
 
 from jetlift.runtime import listing, pictures, video
 from jetlift.runtime.errors import InputError, UsageError
-from jetlift.runtime.texts import Skipped, TextItem, TextSource, open_texts
+from jetlift.runtime.listing import Skipped
+from jetlift.runtime.texts import TextItem, TextSource, open_texts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from types import TracebackType
 
     import numpy as np
@@ -102,7 +103,7 @@ class _Video:
 
     def frames(self, report: Report) -> Iterator[Frame]:
         index = 0
-        with closing(video.video_frames(self.path)) as frames:  # type: ignore[type-var]
+        with closing(video.video_frames(self.path)) as frames:
             for index, (time_s, image_bgr) in enumerate(frames, 1):
                 yield Frame(str(self.path), index - 1, time_s, image_bgr)
         reason = video.ended_early(self.facts, index)
@@ -126,3 +127,173 @@ class _Camera:
 
     def close(self) -> None:
         self.camera.close()
+
+
+class Source:
+    """Frames of the given inputs in order. Each iteration starts again from the first.
+
+    Attributes:
+        skipped: What could not be read in this iteration so far, and why (rule S2).
+    """
+
+    def __init__(
+        self, inputs: Sequence[_Pictures | _Video | _Camera], *, limit: int | None = None
+    ) -> None:
+        self._inputs, self._limit = tuple(inputs), limit
+        self._running: Generator[Frame, None, None] | None = None
+        self.skipped: list[Skipped] = []
+
+    @property
+    def count(self) -> int | None:
+        """How many frames to expect, or None where nobody knows. Videos only estimate theirs."""
+        counts = [item.count for item in self._inputs]
+        known = [count for count in counts if count is not None]
+        if len(known) < len(counts):
+            return self._limit
+        return sum(known) if self._limit is None else min(sum(known), self._limit)
+
+    @property
+    def fps(self) -> float | None:
+        """Frames per second where the source is one video that states them."""
+        return self._inputs[0].fps if len(self._inputs) == 1 else None
+
+    def __iter__(self) -> Iterator[Frame]:
+        self.skipped.clear()
+        self._running = self._frames()
+        return self._running
+
+    def _frames(self) -> Generator[Frame, None, None]:
+        delivered = 0
+        every = (frame for item in self._inputs for frame in item.frames(self._report))
+        for frame in islice(every, self._limit):
+            delivered += 1
+            yield frame
+        if not delivered:
+            raise _nothing_read(self.skipped)
+
+    def _report(self, source: str, reason: str) -> None:
+        self.skipped.append(Skipped(source, reason))
+
+    def close(self) -> None:
+        """End a running iteration and give cameras back. A second call does nothing."""
+        if self._running is not None:
+            self._running.close()
+        for item in self._inputs:
+            item.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_source(inputs: Sequence[str], *, limit: int | None = None) -> Source:
+    """Open the inputs of a run (rules S1 to S4).
+
+    Args:
+        inputs: Files, folders, patterns like 'shots/*.png', videos, /dev/video0.
+        limit: Stop after this many frames.
+
+    Raises:
+        InputError: One of them cannot be used.
+        UsageError: There are none, or one is of a kind that this version does not read.
+    """
+    if not inputs:
+        raise UsageError("No input was named", expected="A picture, folder, video or camera")
+    if limit is not None and limit < 1:
+        raise UsageError(f"Got a limit of {limit} frames", expected="At least 1")
+    opened: list[_Pictures | _Video | _Camera] = []
+    try:
+        for name in inputs:
+            opened.extend(_open(name))
+    except BaseException:
+        Source(opened).close()  # the cameras opened so far
+        raise
+    return Source(opened, limit=limit)
+
+
+def frame_at(source: str, index: int) -> npt.NDArray[np.uint8]:
+    """Read one frame again by the `source` and `index` of an earlier run.
+
+    Returns:
+        uint8 [H, W, 3], BGR.
+
+    Raises:
+        InputError: It is no longer there or cannot be read.
+    """
+    path = Path(source)
+    if index == 0 and path.suffix.lower() not in video.SUFFIXES:
+        try:
+            return pictures.read_picture(path)
+        except pictures.UnreadablePictureError as error:
+            raise InputError(f"{source} cannot be read: {error}") from error
+    return video.video_frame(path, index)
+
+
+def _open(name: str) -> Iterator[_Pictures | _Video | _Camera]:
+    if _CAMERA.fullmatch(name):
+        yield _Camera(video.Camera(name))
+        return
+    _refuse_streams(name)
+    paths = listing.expand(
+        name,
+        what="pictures",
+        in_folder=pictures.SUFFIXES,
+        in_pattern=pictures.SUFFIXES | video.SUFFIXES,
+    )
+    stills: list[Path] = []
+    for path in paths:
+        if path.suffix.lower() in pictures.SUFFIXES:
+            stills.append(path)
+            continue
+        if stills:
+            yield _Pictures(tuple(stills))
+            stills = []
+        yield _video_or_picture(path)
+    if stills:
+        yield _Pictures(tuple(stills))
+
+
+def _video_or_picture(path: Path) -> _Video | _Pictures:
+    try:
+        return _Video(path, video.probe_video(path))
+    except InputError as error:
+        if path.suffix.lower() in video.SUFFIXES:
+            raise
+        try:
+            pictures.read_picture(path)
+        except pictures.UnreadablePictureError:
+            raise InputError(
+                f"{path} is neither a picture nor a video that OpenCV can read",
+                expected="A picture (JPEG, PNG, …) or a video (MP4, …)",
+            ) from error
+        return _Pictures((path,))
+
+
+def _refuse_streams(name: str) -> None:
+    if _URL.match(name):
+        raise UsageError(
+            f"{name} is a stream, which this version does not read",
+            expected="A file, folder, pattern or local camera such as /dev/video0",
+            do="Record it to a file first, for instance with ffmpeg",
+        )
+    if name in _MICROPHONES and not Path(name).exists():
+        raise UsageError(
+            "Microphones are not read by this version", expected="A file, folder or camera"
+        )
+
+
+def _nothing_read(skipped: Sequence[Skipped]) -> InputError:
+    named = "; ".join(f"{item.source}: {item.reason}" for item in skipped[:_NAMED_AT_MOST])
+    more = len(skipped) - _NAMED_AT_MOST
+    return InputError(
+        f"None of the {len(skipped)} inputs could be read ({named}"
+        + (f"; and {more} more)" if more > 0 else ")"),
+        expected="At least one whole picture",
+    )

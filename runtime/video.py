@@ -23,7 +23,7 @@ from jetlift.runtime import opencv
 from jetlift.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     import numpy.typing as npt
 
@@ -69,7 +69,7 @@ def probe_video(path: Path | str) -> VideoFacts:
         )
 
 
-def video_frames(path: Path | str) -> Iterator[tuple[float, Picture]]:
+def video_frames(path: Path | str) -> Generator[tuple[float, Picture], None, None]:
     """Time in seconds and picture of every frame (rule V1).
 
     Raises:

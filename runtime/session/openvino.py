@@ -9,7 +9,8 @@ Rules:
         rest. What a compiled graph really does is in `executed_layers`.
     O4  OpenVINO's import reports usage over the network (package openvino-telemetry). jetlift
         imports it without, and changes nothing of the user's own settings.
-    O5  An engine file is mapped, not read: its pages are shared and need no second copy.
+    O5  An engine file is mapped, not read: its pages are shared and need no second copy. OpenVINO
+        keeps no hold of the mapping, so the session does, until everything that reads it is gone.
 """
 
 from __future__ import annotations
@@ -52,9 +53,16 @@ _REBUILD = "Build it again with: jetlift build BUNDLE --target cpu"
 class OpenVINOSession(SessionBase):
     """An OpenVINO model in memory, made by `from_onnx` or `from_engine`."""
 
-    def __init__(self, compiled: Any, info: EngineInfo, part: Part | None = None) -> None:  # noqa: ANN401 - the library ships no types
+    def __init__(
+        self,
+        compiled: Any,  # noqa: ANN401 - the library ships no types
+        info: EngineInfo,
+        part: Part | None = None,
+        content: object = None,
+    ) -> None:
         inputs, outputs = named_by(part, _specs(compiled.inputs), _specs(compiled.outputs))
         super().__init__(info, inputs, outputs)
+        self._content = content  # rule O5
         self.compiled = compiled
         self._request = compiled.create_infer_request()
 
@@ -105,14 +113,14 @@ class OpenVINOSession(SessionBase):
         config = configuration(arithmetic, threads)
         _present(path)
         try:
-            compiled = _import(Path(path), config)
+            compiled, content = _import(Path(path), config)
         except _library_errors() as error:
             raise PassportError(
                 f"OpenVINO refuses the engine {path}: {cause(error)}",
                 expected="An engine of this OpenVINO version and this processor",
                 do=_REBUILD,
             ) from error
-        return cls(compiled, _info(compiled, arithmetic), part)
+        return cls(compiled, _info(compiled, arithmetic), part, content)
 
     def _compute(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         arrays = {spec.name: in_place(feeds[spec.name]) for spec in self._inputs}
@@ -121,7 +129,9 @@ class OpenVINOSession(SessionBase):
         return {spec.name: results[index] for index, spec in enumerate(self._outputs)}
 
     def _release(self) -> None:
-        del self._request, self.compiled
+        del self._request
+        del self.compiled
+        del self._content  # last: the two above read it (rule O5)
 
 
 @dataclass(frozen=True)
@@ -194,7 +204,10 @@ def read_onnx(path: Path | str) -> Any:  # noqa: ANN401
     _present(path)
     with failures(f"read {path} as ONNX"):
         reader = library().frontend.FrontEndManager().load_by_framework("onnx")
-        return reader.convert(reader.load(str(path)))
+        model = reader.convert(reader.load(str(path)))
+    if not model.outputs:  # an empty file is a valid protobuf
+        raise EngineLibraryError(f"{path} holds no graph", expected="An ONNX graph with an output")
+    return model
 
 
 @contextlib.contextmanager
@@ -262,17 +275,17 @@ def _present(path: Path | str) -> None:
         raise InputError(f"There is no file {path}", expected="An ONNX graph or an engine")
 
 
-def _import(path: Path, config: dict[str, Any]) -> Any:  # noqa: ANN401
-    """Load an engine file (rule O5)."""
+def _import(path: Path, config: dict[str, Any]) -> tuple[Any, object]:
+    """Load an engine file; what it returns second must outlive what it returns first (rule O5)."""
     if path.stat().st_size == 0:
         raise PassportError(f"The engine {path} is empty", do=_REBUILD)
     core = library().Core()
     # Copy on write: OpenVINO wants a writeable buffer, and the file must never change.
     mapped = library().Tensor(np.memmap(path, np.uint8, mode="c"), shared_memory=True)
     try:
-        return core.import_model(mapped, _DEVICE, config)
-    except TypeError:  # before 2025.4 it takes bytes alone
-        return core.import_model(path.read_bytes(), _DEVICE, config)
+        return core.import_model(mapped, _DEVICE, config), mapped
+    except TypeError:  # before 2025.4 it takes bytes alone, and copies them
+        return core.import_model(path.read_bytes(), _DEVICE, config), None
 
 
 def _info(compiled: Any, arithmetic: str) -> EngineInfo:  # noqa: ANN401

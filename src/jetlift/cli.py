@@ -22,10 +22,14 @@ if TYPE_CHECKING:
 # Typer evaluates annotations at run time, where Python 3.10 and Typer 0.12 want Optional.
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 BundleArgument = Annotated[Path, typer.Argument(help="Folder made by 'jetlift export'.")]
-TargetOption = Annotated[str, typer.Option("--target", help="Where the engine runs: cpu, rtx-sm86, …")]
+TargetOption = Annotated[
+    str, typer.Option("--target", help="Where the engine runs: cpu, rtx-sm86, …")
+]
 ThreadsOption = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option("--threads", min=1, help="Threads to compute with; the library's choice if not given."),
+    typer.Option(
+        "--threads", min=1, help="Threads to compute with; the library's choice if not given."
+    ),
 ]
 PrecisionOption = Annotated[str, typer.Option("--precision", help="Variant to use.")]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder to write; it must not exist.")]
@@ -139,7 +143,9 @@ def export(
     ] = None,
     fidelity: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--fidelity", help="Budget instead of the recipe's: 'embedding.cosine_min>=0.98'."),
+        typer.Option(
+            "--fidelity", help="Budget instead of the recipe's: 'embedding.cosine_min>=0.98'."
+        ),
     ] = None,
     shape: Annotated[
         Optional[list[str]],  # noqa: UP045
@@ -193,13 +199,18 @@ def _show_bundle(bundle: Bundle, *, as_json: bool) -> None:
     rows = []
     for part, described in manifest.parts.items():
         for name, variant in described.variants.items():
-            size_mb = sum(bundle.path(f).stat().st_size for f in (variant.file, *variant.data_files)) / 1e6
+            size_mb = (
+                sum(bundle.path(f).stat().st_size for f in (variant.file, *variant.data_files))
+                / 1e6
+            )
             judged = variant.fidelity
             figures = "reference" if name == "fp32" else "not measured"
             if judged is not None:
                 met = "within budget" if judged.met else "MISSES its budget"
                 figures = f"{met}: " + ", ".join(f"{k} {v:.4f}" for k, v in judged.figures.items())
-            rows.append((part, name, f"{size_mb:.1f}", f"{variant.cost.operations / 1e9:.2f}", figures))
+            rows.append(
+                (part, name, f"{size_mb:.1f}", f"{variant.cost.operations / 1e9:.2f}", figures)
+            )
     columns = ("part", "variant", "MB", "GOP (MAC x 2)", "fidelity to fp32")
     console.show_table(f"{manifest.model} in {bundle.folder}", columns, rows)
     if manifest.weights.note:

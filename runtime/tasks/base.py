@@ -1,0 +1,78 @@
+"""What every task is: an input in, JSON-ready fields out, and a picture where there is one.
+
+Rules:
+    K1  `fields` is plain JSON data and begins with `source`, `index` and `time_s` (null for texts).
+    K2  What is too big for JSON lies in `arrays`, for an .npz file.
+    K3  A result is computed from finite numbers; an engine that returns NaN or infinity is an
+        error, never a result.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from jetlift.runtime.sources import Frame
+    from jetlift.runtime.texts import TextItem
+
+    Item: TypeAlias = Frame | TextItem
+    Array: TypeAlias = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a task found in one input.
+
+    Attributes:
+        fields: The line for results.jsonl (rule K1).
+        arrays: Arrays by name (rule K2).
+    """
+
+    fields: dict[str, Any]
+    arrays: dict[str, Array]
+
+
+class Task(ABC):
+    """One thing that `jetlift run` does with each input. Batch size 1."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def process(self, item: Item) -> Outcome:
+        """Compute everything about one input.
+
+        Raises:
+            UsageError: The part takes another kind of input.
+            InputError: The input cannot be used.
+            EngineLibraryError: The engine failed or returned no finite numbers.
+        """
+
+    def run(self, item: Item) -> dict[str, Any]:
+        """The JSON-ready fields alone; raises what `process` raises."""
+        return self.process(item).fields
+
+    def draw(self, item: Item, outcome: Outcome) -> npt.NDArray[np.uint8] | None:
+        """The outcome as a picture, uint8 [H, W, 3] in BGR; None where the task draws nothing."""
+        del item, outcome
+        return None
+
+
+def place_of(item: Item) -> dict[str, Any]:
+    """The fields that say which input a result belongs to (rule K1)."""
+    return {
+        "source": item.source,
+        "index": item.index,
+        "time_s": getattr(item, "time_s", None),
+    }
+
+
+def short_floats(values: Array) -> list[float]:
+    """float32 values as the shortest decimals that read back as the same float32."""
+    return [float(str(value)) for value in values.astype("float32").reshape(-1)]

@@ -1,0 +1,46 @@
+"""Embeddings of pictures or texts.
+
+Fields: `embedding` (as the graph returns it: DINOv2's is not normalised, MiniLM's has norm 1); for
+texts also `tokens` and `truncated`. Arrays: `embedding` [D] and, where asked for, `patch_tokens`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jetlift.runtime.errors import UsageError
+from jetlift.runtime.tasks.base import Outcome, Task, place_of, short_floats
+
+if TYPE_CHECKING:
+    from jetlift.runtime.tasks.base import Item
+    from jetlift.runtime.tasks.encoder import Encoder
+
+
+class EmbedTask(Task):
+    """One embedding per input.
+
+    Args:
+        encoder: What computes it.
+        patch_tokens: Whether to keep the patch tokens as well, in the arrays alone.
+
+    Raises:
+        UsageError: Patch tokens are asked of a part that has none.
+    """
+
+    name = "embed"
+
+    def __init__(self, encoder: Encoder, *, patch_tokens: bool = False) -> None:
+        if patch_tokens and encoder.part.patch_grid_hw is None:
+            raise UsageError(f"Part {encoder.part_name} has no patch tokens to keep")
+        self._encoder, self._patch_tokens = encoder, patch_tokens
+
+    def process(self, item: Item) -> Outcome:
+        """Encode one input; see Task.process."""
+        encoding = self._encoder.encode(item)
+        fields = place_of(item) | {"embedding": short_floats(encoding.embedding)}
+        if encoding.tokens is not None:
+            fields |= {"tokens": encoding.tokens, "truncated": encoding.truncated}
+        arrays = {"embedding": encoding.embedding}
+        if self._patch_tokens and encoding.patch_tokens is not None:
+            arrays["patch_tokens"] = encoding.patch_tokens
+        return Outcome(fields, arrays)

@@ -1,0 +1,127 @@
+"""PaDiM in numpy: one Gaussian per patch position, and how far a patch lies from it.
+
+Defard, Setkov, Loesch, Audigier: PaDiM, a Patch Distribution Modeling Framework for Anomaly
+Detection and Localization, 2020, arXiv 2011.08785. As there: a random choice of feature dimensions,
+mean and covariance per position over good pictures, Mahalanobis distance, the map smoothed with a
+Gaussian of 4 pixels per 224, its maximum the picture's score. Other than there:
+    D1  Features are a vision transformer's patch tokens, not a pyramid of a CNN's.
+    D2  The covariance is shrunk towards a multiple of the identity by the oracle approximating
+        weight of Chen, Wiesel, Eldar, Hero, 2010, arXiv 0907.4698, eq. 23, then VARIANCE_FLOOR
+        times the mean variance is added. The paper adds 0.01 alone, whose weight depends on the
+        unit of the features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from jetlift.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float32]
+    Doubles = npt.NDArray[np.float64]
+
+VARIANCE_FLOOR = 0.01
+_SMOOTHING = 4 / 224  # standard deviation as a share of the map's side
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussians:
+    """One Gaussian per patch position.
+
+    Attributes:
+        mean: float32 [patches, dims].
+        whitening: float32 [patches, dims, dims], lower triangular: the inverse of the Cholesky
+            factor of the covariance, so that |whitening (x - mean)| is the Mahalanobis distance.
+        shrinkage: float64 [patches], the weight of the identity in each covariance (D2).
+    """
+
+    mean: Floats
+    whitening: Floats
+    shrinkage: Doubles
+
+    def distances(self, features: Floats) -> Floats:
+        """Mahalanobis distance of each patch of one picture, float32 [patches].
+
+        Args:
+            features: float32 [patches, dims].
+        """
+        centred = (features - self.mean)[..., None]
+        return np.asarray(np.linalg.norm((self.whitening @ centred)[..., 0], axis=-1), np.float32)
+
+
+def choose_dimensions(available: int, wanted: int, seed: int) -> npt.NDArray[np.int64]:
+    """A random choice of feature dimensions, sorted; all where no more are wanted."""
+    if wanted >= available:
+        return np.arange(available, dtype=np.int64)
+    chosen = np.random.default_rng(seed).choice(available, wanted, replace=False)
+    return np.sort(chosen).astype(np.int64)
+
+
+def fit_gaussians(features: Floats) -> Gaussians:
+    """Estimate the Gaussians from good pictures (D2).
+
+    Args:
+        features: float32 [pictures, patches, dims], at least 2 pictures.
+
+    Raises:
+        InputError: There are fewer than 2 pictures, or they are all the same.
+    """
+    count, patches, dims = features.shape
+    if count < 2:
+        raise InputError(f"Got {count} good pictures", expected="At least 2, better 20 or more")
+    mean = features.mean(axis=0, dtype=np.float64)
+    covariances = np.empty((patches, dims, dims))
+    for patch in range(patches):  # one at a time: all at once would double the memory
+        centred = features[:, patch].astype(np.float64) - mean[patch]
+        covariances[patch] = centred.T @ centred / count
+    variances = np.trace(covariances, axis1=1, axis2=2) / dims
+    if not variances.any():
+        raise InputError(
+            f"The {count} good pictures are all the same",
+            expected="Pictures that show how good ones differ",
+        )
+    shrinkage = _oas_weights(covariances, variances, count)
+    covariances *= (1 - shrinkage)[:, None, None]
+    diagonal = np.arange(dims)
+    floor = VARIANCE_FLOOR * variances.mean()
+    covariances[:, diagonal, diagonal] += (shrinkage * variances + floor)[:, None]
+    whitening = np.linalg.inv(np.linalg.cholesky(covariances))
+    return Gaussians(mean.astype(np.float32), whitening.astype(np.float32), shrinkage)
+
+
+def heat_map(
+    distances: Floats, grid_hw: tuple[int, int], size_wh: tuple[int, int], seen_wh: tuple[int, int]
+) -> Floats:
+    """Distances of one picture's patches as a smooth map over what the model saw of it.
+
+    Args:
+        distances: float32 [patches], row by row.
+        grid_hw: Rows and columns of patches.
+        size_wh: Size of the part's input in pixels.
+        seen_wh: Size of the picture in it, from the top left; smaller only under letterbox.
+
+    Returns:
+        float32 [height, width] of `seen_wh`.
+    """
+    grid = distances.reshape(grid_hw)
+    full = cv2.resize(grid, size_wh, interpolation=cv2.INTER_LINEAR)
+    seen = full[: seen_wh[1], : seen_wh[0]]
+    return np.asarray(cv2.GaussianBlur(seen, (0, 0), _SMOOTHING * max(size_wh)), np.float32)
+
+
+def _oas_weights(covariances: Doubles, variances: Doubles, count: int) -> Doubles:
+    """Weight of the identity per position, in 0..1 (Chen et al., eq. 23)."""
+    dims = covariances.shape[1]
+    trace = variances * dims
+    trace_of_square = np.einsum("pij,pij->p", covariances, covariances)
+    over = (1 - 2 / dims) * trace_of_square + trace**2
+    under = (count + 1 - 2 / dims) * (trace_of_square - trace**2 / dims)
+    weights = np.divide(over, under, out=np.ones_like(over), where=under > 0)
+    return np.minimum(1.0, weights)
