@@ -13,7 +13,7 @@ Rules:
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import importlib.metadata
 import shlex
 import tempfile
@@ -84,7 +84,7 @@ def bench(
     rules = rules or StopRules(time_limit_s=time_limit_s)
     chosen = _choose(opened, precisions)
     plan = _Plan(opened, target, threads, rules, chosen, progress or _tell_nobody)
-    began = datetime.datetime.now(datetime.timezone.utc)
+    began = dt.datetime.now(dt.timezone.utc)
     plan.tell("look at this machine")
     machine = board.describe_machine()  # N1
     plan.tell("this machine's peak")
@@ -262,7 +262,7 @@ def _packages(results: Sequence[Result]) -> dict[str, str]:
 def _command(
     plan: _Plan, precisions: Sequence[str] | None, samples: Path | None, out: Path | None
 ) -> str:
-    """The command line that measures the same again. Folders go by their names alone (record R4)."""
+    """The command line that measures the same again, with names of folders alone (record R4)."""
     words = ["jetlift", "bench", plan.bundle.folder.name, "--target", plan.target]
     if precisions:
         words += ["--precision", ",".join(precisions)]

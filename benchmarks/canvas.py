@@ -1,8 +1,8 @@
 """Inline SVG that takes its colours and font from the page it stands in.
 
 Rules:
-    G1  matplotlib draws with marker colours, and each becomes a CSS variable of the page afterwards:
-        one drawing serves light, dark and print.
+    G1  matplotlib draws with marker colours, and each becomes a CSS variable of the page
+        afterwards: one drawing serves light, dark and print.
     G2  Every chart is drawn twice, for a wide and a narrow column, so that text keeps its size.
     G3  Ids are prefixed per drawing, since one page holds them all; nothing refers outside of it.
     G4  A variant is told by line style or mark too, never by its colour alone.
@@ -135,7 +135,7 @@ def _svg(paint: Paint, width: int, height: int, salt: str) -> str:
     return buffer.getvalue()
 
 
-def _style(salt: str) -> dict[str, Any]:
+def _style(salt: str) -> Any:  # noqa: ANN401 - matplotlib types the names of its settings
     ink, muted, line = colour("ink"), colour("muted"), colour("line")
     return {
         "svg.fonttype": "none", "svg.hashsalt": salt, "font.family": "DejaVu Sans",

@@ -141,7 +141,7 @@ def memory(name: str, results: Sequence[Result]) -> Chart | None:
     told = [(result, steps) for result in results if (steps := _memory_steps(result))]
     if not told:
         return None
-    steps = tuple(Key(label, "box", f"step{i + 1}") for i, label in enumerate(_STEPS))
+    keys = tuple(Key(label, "box", f"step{i + 1}") for i, label in enumerate(_STEPS))
     return draw(
         name,
         title="Memory of the process",
@@ -149,7 +149,7 @@ def memory(name: str, results: Sequence[Result]) -> Chart | None:
         spoken="; ".join(
             f"{result.variant}: {sum(sizes):.0f} MiB at most" for result, sizes in told
         ),
-        legend=(*steps, Key("weights in the graph", "tick", "ink")),
+        legend=(*keys, Key("weights in the graph", "tick", "ink")),
         paint=partial(_paint_memory, told=told),
         height=86 + 62 * len(told),
     )

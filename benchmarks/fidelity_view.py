@@ -1,4 +1,4 @@
-"""Fidelity as a reader sees it: each figure, the limit it was held to, and the verdict in a word."""
+"""Fidelity as a reader sees it: each figure, the limit it was held to, the verdict in a word."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class FidelityRow:
         name: As in the record, `embedding.cosine_min`.
         plain: The same in words.
         value: The figure; 1 is equal to fp32.
-        limit: The budget's line for it, as in `at least 0.98` in signs; empty where the budget has none.
+        limit: The budget's line for it, sign and number; empty where the budget has none.
         threshold: The number in that line.
         met: Whether the line holds; None where there is none.
     """

@@ -92,7 +92,7 @@ class PeakJob:
 
 @dataclass(frozen=True)
 class VariantAnswer:
-    """What a child measured; the fields are those of `Result`, and the bytes that went in and out."""
+    """What a child measured: fields of `Result`, and the bytes that went in and out."""
 
     engine: Engine
     inputs: tuple[InputShape, ...]
@@ -185,8 +185,8 @@ def _death(what: str, code: int, stderr: str, free_bytes: int | None) -> Machine
     if code == -signal.SIGKILL:
         free = "" if free_bytes is None else f" ({free_bytes / 2**30:.1f} GiB were free before it)"
         return MachineError(
-            f"The process that measured {what} was killed, which is nearly always the system out of "
-            f"memory{free}",
+            f"The process that measured {what} was killed, which nearly always means that memory "
+            f"ran out{free}",
             expected="Enough memory for the model and its engine library",
             do="Close other programs, measure a smaller variant (--precision int8), or build the "
             "engine on a larger machine",

@@ -2,8 +2,7 @@
 
 Rules:
     K1  The compute peak is the best run of several large matrix products that the engine library
-        itself computes, with the threads that the models get. It is a rate that was seen, not a data
-        sheet's.
+        itself computes, with the threads that the models get: a rate that was seen.
     K2  A product counts for a precision only if the compiled graph says that it ran in it.
     K3  The memory peak is a STREAM-like copy: bytes read plus bytes written, by as many threads,
         between arrays too large for the caches (https://www.cs.virginia.edu/stream/ref.html).

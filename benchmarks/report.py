@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from jetlift.benchmarks.canvas import Chart
-    from jetlift.benchmarks.report_view import PartView
     from jetlift.runtime.record import Figure, Record, Result
 
 HTML_NAME, MARKDOWN_NAME = "report.html", "report.md"
@@ -117,6 +116,8 @@ def _charts(part: str, results: Sequence[Result], record: Record) -> list[Chart]
 def _machine_facts(record: Record) -> list[tuple[str, str]]:
     machine = record.machine
     memory = _told(machine.memory_bytes, lambda value: f"{value / 2**30:.1f} GiB")
+    load = _told(machine.load_1min_before, "{:.2f}".format)
+    busy = _told(machine.busy_before, "{:.0%}".format)
     return [
         ("Processor", machine.cpu + (" (virtual machine)" if machine.virtual else "")),
         ("Cores", f"{machine.cores} usable, {machine.architecture}"),
@@ -125,35 +126,28 @@ def _machine_facts(record: Record) -> list[tuple[str, str]]:
         ("Python", machine.python),
         ("Governor", machine.governor or "not told by this system"),
         ("Frequency", _told(machine.frequency_mhz, lambda value: f"{value:.0f} MHz")),
-        (
-            "Before the start",
-            f"load average {_told(machine.load_1min_before, '{:.2f}'.format)}, cores "
-            f"{_told(machine.busy_before, '{:.0%}'.format)} busy",
-        ),
+        ("Before the start", f"load average {load}, cores {busy} busy"),
     ]
 
 
 def _setup_facts(record: Record) -> list[tuple[str, str]]:
     rules = record.settings
+    warmup = (
+        "until two windows of five runs agree within 3%, at most "
+        f"{rules.warmup_max_runs} runs or {rules.warmup_limit_s:g} s"
+    )
+    stop = (
+        f"when the {rules.confidence:.0%} interval of the median is within "
+        f"\u00b1{rules.half_width_percent:g}%, after at least {rules.min_runs} runs; at "
+        f"{rules.max_runs} runs or {rules.time_limit_s:g} s in any case"
+    )
     return [
         ("Bundle", f"SHA-256 {record.bundle_sha256}"),
         ("Packages", ", ".join(f"{name} {version}" for name, version in record.packages.items())),
         ("Inputs", f"{rules.inputs}; {_shapes(record)}"),
-        (
-            "Threads",
-            "chosen by the engine library" if rules.threads is None else str(rules.threads),
-        ),
-        (
-            "Warm-up",
-            f"until two windows of five runs agree within 3%, at most {rules.warmup_max_runs} runs "
-            f"or {rules.warmup_limit_s:g} s",
-        ),
-        (
-            "Stop",
-            f"when the {rules.confidence:.0%} interval of the median is within "
-            f"\u00b1{rules.half_width_percent:g}%, after at least {rules.min_runs} runs; at "
-            f"{rules.max_runs} runs or {rules.time_limit_s:g} s in any case",
-        ),
+        ("Threads", "the engine library's choice" if rules.threads is None else str(rules.threads)),
+        ("Warm-up", warmup),
+        ("Stop", stop),
         ("Process", "a fresh one per part and variant, which loads nothing but the engine library"),
     ]
 
@@ -216,9 +210,9 @@ def _environment(*, escape: bool) -> Any:  # noqa: ANN401
         import jinja2
     except ModuleNotFoundError as error:
         raise MissingPackageError("jinja2", extra="report", purpose="to write reports") from error
-    environment = jinja2.Environment(  # noqa: S701 - off for Markdown alone, which has its own filter
+    environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_template),
-        autoescape=escape,
+        autoescape=escape,  # noqa: S701 - off for Markdown alone, which has a filter of its own
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -110,8 +110,8 @@ def not_shown(target: str, results: Sequence[Result], *, random_inputs: bool) ->
     told = []
     if target.startswith("cpu"):
         told.append(
-            "Not run on a Jetson. These are times of this machine's processor: they say which variant "
-            "is smaller, faster and true to fp32 here, and nothing of how fast a Jetson runs it."
+            "Not run on a Jetson. These are times of this machine's processor: they say which "
+            "variant is smaller, faster and true to fp32 here, and nothing of a Jetson's speed."
         )
     wide = {
         result.engine.arithmetic for result in results if "fp16" in (result.variant, result.rest)
@@ -122,8 +122,10 @@ def not_shown(target: str, results: Sequence[Result], *, random_inputs: bool) ->
             "speed nor its fidelity shows what fp16 arithmetic does on a GPU."
         )
     told += [
-        "Only the engine is timed, arrays in to arrays out. Reading, decoding and preparing pictures "
-        "or text, and what is done with the outputs, come on top.",
+        (
+            "Only the engine is timed, arrays in to arrays out. Reading, decoding and preparing "
+            "pictures or text, and what is done with the outputs, come on top."
+        ),
         "One run after another from one caller; several at once were not measured.",
     ]
     if random_inputs:
@@ -135,7 +137,7 @@ def not_shown(target: str, results: Sequence[Result], *, random_inputs: bool) ->
     told += [f"Power was not measured: {reason}." for reason in sorted(reasons)]
     told.append(
         "The roofline counts what a run has to move at least: weights, inputs and outputs, once. "
-        "Intermediate results that leave the caches come on top; a cache that keeps the weights from "
-        "run to run takes off."
+        "Intermediate results that leave the caches come on top; a cache that keeps the weights "
+        "from run to run takes off."
     )
     return tuple(told)

@@ -4,7 +4,7 @@ Rules:
     S1  Warm-up ends when two neighbouring windows of runs have medians within a tolerance of each
         other, at its run limit, or at its time limit; which of them is recorded.
     S2  Timing stops when the confidence interval of the median reaches at most `half_width_percent`
-        of the median to either side, but not before `min_runs`; at `max_runs`; or at the time limit.
+        of the median to either side, but not before `min_runs`; at `max_runs`; at the time limit.
     S3  The interval rests on order statistics alone and assumes no distribution, because latencies
         have long right tails: Hoefler and Belli, "Scientific Benchmarking of Parallel Computing
         Systems", 2015, https://doi.org/10.1145/2807591.2807644, section 3.1.3.
@@ -164,8 +164,8 @@ def median_interval(samples: Sequence[float], confidence: float) -> tuple[float,
 def median_rank(count: int, confidence: float) -> int | None:
     """How many samples to leave out at each end, so that the rest covers the median.
 
-    With X(1) <= ... <= X(n), the interval from X(r+1) to X(n-r) misses the median with a probability
-    of at most 2 P(Binomial(n, 1/2) <= r). This is the largest such r, in exact arithmetic.
+    With X(1) <= ... <= X(n), the interval from X(r+1) to X(n-r) misses the median with a
+    probability of at most 2 P(Binomial(n, 1/2) <= r). This is the largest r that may be.
 
     Returns:
         r, or None where even the whole range of the samples covers it less often than asked.
@@ -183,7 +183,7 @@ def median_rank(count: int, confidence: float) -> int | None:
 
 
 def percentile(samples: Sequence[float], percent: int) -> Figure:
-    """A percentile by linear interpolation between samples, from 100/(100 - percent) runs on (S4)."""
+    """A percentile, linear between samples, from 100 / (100 - percent) runs on (rule S4)."""
     needed = -(-100 // (100 - percent))
     if len(samples) < needed:
         return Figure.missing(f"{len(samples)} timed runs, and p{percent} asks for {needed}")

@@ -238,7 +238,12 @@ def _cost(job: _Job) -> GraphCost | None:
         onnx = onnx_library()
     except MissingPackageError:
         return None
-    model = onnx.load(str(job.onnx), load_external_data=False)
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(str(job.onnx), load_external_data=False)
+    except DecodeError:
+        return None  # no graph: the engine library is about to refuse it, in one sentence
     shapes = {spec.name: spec.opt_shape for spec in job.described.inputs if spec.opt_shape}
     return ops.count(model, shapes)
 

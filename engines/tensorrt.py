@@ -36,6 +36,11 @@ _PRECISIONS = {
     "Int8": "int8", "Half": "fp16", "Float": "fp32", "BFloat16": "bf16", "FP8": "fp8",
     "Int4": "int4", "FP4": "fp4",
 }  # fmt: skip
+_INDICES = (
+    "Bool",
+    "Int32",
+    "Int64",
+)  # masks, sizes and indices: no layer computes products in them
 _LAYER = re.compile(r"\s*Name: (?P<name>.*?), LayerType: (?P<kind>\w+), Inputs: (?P<rest>.*)")
 _DATATYPE = re.compile(r"Datatype: (\w+)")
 _NODE = re.compile(r"\[ONNX Layer: (.*?)\](?=\x1f|\[ONNX Layer:|$)")
@@ -141,14 +146,18 @@ class BuildLog:
 def layer_of(line: str) -> Layer | None:
     """Read one line of the builder's list of layers, or None where it is not one."""
     found = _LAYER.match(line)
-    datatype = _DATATYPE.search(found["rest"]) if found else None
-    if found is None or datatype is None:
+    if found is None:
+        return None
+    read, _, other = found["rest"].partition("Constants: ")
+    kinds = _DATATYPE.findall(read) + _DATATYPE.findall(other)
+    numbers = [kind for kind in kinds if kind not in _INDICES]
+    if not numbers:
         return None
     nodes = _NODE.findall(line.rpartition("Metadata: ")[2].rstrip("\n"))
     rank = 1 if found["kind"] == "runtime_fusion" or re.search("gemm|mha", found["name"]) else 2
     if found["kind"] in ("gemm", "correlation", "convolution", "deconvolution"):
         rank = 0
-    return Layer(tuple(nodes), _PRECISIONS.get(datatype[1], datatype[1].lower()), rank)
+    return Layer(tuple(nodes), _PRECISIONS.get(numbers[0], numbers[0].lower()), rank)
 
 
 def _run_child(request: Mapping[str, Any]) -> tuple[int, BuildLog]:

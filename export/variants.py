@@ -102,7 +102,7 @@ class PartWriter:
     def _save(self, precision: str, typed: Typed) -> Variant:
         import onnx
 
-        from jetlift.engines import ops
+        from jetlift.engines.ops import count
 
         file = f"{self.source.name}.{precision}.onnx"
         data_files = graph.save(graph.infer(typed.model), self.folder / file)
@@ -113,7 +113,7 @@ class PartWriter:
             rest="fp16" if precision == "fp16" else "fp32",
             file=file,
             data_files=data_files,
-            cost=ops.count(proto, shapes).cost,
+            cost=count(proto, shapes).cost,
             kept_wide=typed.kept_wide,
             fidelity=None,
         )

@@ -22,7 +22,7 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
-_COMMAND_AT_END = re.compile(r"(?:^|: )(?:jetlift|pip|sudo|apt-get|python3) [^:]+$")
+_COMMAND_AT_END = re.compile(r"(?:^|: )(?:jetlift|pip|sudo|apt-get|\S*python\S*) [^:]+$")
 
 
 class JetliftError(Exception):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from jetlift.runtime import atomic, jsonform
 from jetlift.runtime.errors import ArtefactError, InputError
 from jetlift.runtime.jsonform import field
-from jetlift.runtime.manifest import (  # noqa: TC001 - jsonform reads the hints at run time
+from jetlift.runtime.manifest import (
     NAME,
     SHA256,
     DType,
@@ -40,7 +40,7 @@ StoppedBy = Literal["precision", "time limit", "run limit"]
 class Figure:
     """A number, or null with the reason why there is none (rule R1)."""
 
-    value: int | float | None = field(doc="The number; null where there is none")  # noqa: PYI041 - a count of bytes is to be written without a point
+    value: int | float | None = field(doc="The number; null where there is none")
     reason: str = field(doc="Why it is null; left out where it is not", default="")
 
     def __post_init__(self) -> None:

@@ -143,6 +143,15 @@ def test_cv2_without_a_system_library(site: Site, library: str) -> None:
     assert finding.mend.startswith("sudo ") == (os.geteuid() != 0)
 
 
+def test_a_command_that_meets_a_broken_cv2_says_the_same() -> None:
+    error = core.cv2_error(ImportError("libGL.so.1: cannot open shared object file", name="cv2"))
+    assert error.exit_code == 4
+    assert str(error).startswith("OpenCV (cv2) does not import: libGL.so.1: cannot open")
+    assert str(error).endswith("apt-get install -y libgl1 libglib2.0-0")
+    absent = core.cv2_error(ModuleNotFoundError("No module named 'cv2'", name="cv2"))
+    assert str(absent).endswith("pip install opencv-python")
+
+
 def test_cv2_built_for_numpy_1(site: Site) -> None:
     site.module("cv2", "raise ImportError('numpy.core.multiarray failed to import')")
     finding = _find(core.examine_core(site.installed), "cv2")

@@ -6,6 +6,7 @@ stays at one sample's activations.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from jetlift.runtime.errors import InputError, MissingPackageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
     import onnx_ir as ir
@@ -21,53 +22,48 @@ if TYPE_CHECKING:
     Feeds = Mapping[str, npt.NDArray[Any]]
 
 
-def channel_maxima(
-    model: ir.Model,
-    names: Sequence[str],
-    samples: Sequence[Feeds],
-    *,
-    progress: Callable[[float], None] | None = None,
-) -> dict[str, npt.NDArray[np.float32]]:
-    """Largest magnitude of each channel (last axis) of each named float tensor over the samples.
+@dataclass(frozen=True)
+class Ranges:
+    """What the samples showed.
 
-    Args:
-        model: A float32 graph.
-        names: Values of the graph, each with a last axis of fixed size.
-        samples: Graph inputs per sample.
-        progress: Called with the share done, 0 to 1.
-
-    Raises:
-        InputError: No samples, or a tensor holds NaN or infinity on one.
+    Attributes:
+        tensors: Largest magnitude per tensor.
+        channels: Largest magnitude per channel of the last axis, for the tensors asked for.
     """
-    maxima: dict[str, npt.NDArray[np.float32]] = {}
-    for name, array in _observed(model, names, samples, progress):
-        largest = np.max(np.abs(array.reshape(-1, array.shape[-1])), axis=0, initial=0.0)
-        maxima[name] = np.maximum(maxima[name], largest) if name in maxima else largest
-    return maxima
+
+    tensors: dict[str, float]
+    channels: dict[str, npt.NDArray[np.float32]]
 
 
-def absolute_maxima(
+def observe(
     model: ir.Model,
     names: Sequence[str],
     samples: Sequence[Feeds],
     *,
+    by_channel: Collection[str] = (),
     progress: Callable[[float], None] | None = None,
-) -> dict[str, float]:
-    """Largest magnitude of each named float tensor over the samples.
+) -> Ranges:
+    """Run the samples once and note the ranges of named float tensors.
 
     Args:
         model: A float32 graph.
         names: Values of the graph.
         samples: Graph inputs per sample.
+        by_channel: Those of `names` whose channels are wanted too; their last axis is fixed.
         progress: Called with the share done, 0 to 1.
 
     Raises:
         InputError: No samples, or a tensor holds NaN or infinity on one.
     """
-    maxima = dict.fromkeys(names, 0.0)
+    tensors: dict[str, float] = {}
+    channels: dict[str, npt.NDArray[np.float32]] = {}
     for name, array in _observed(model, names, samples, progress):
-        maxima[name] = max(maxima[name], float(np.max(np.abs(array), initial=0.0)))
-    return maxima
+        magnitudes = np.abs(array)
+        tensors[name] = max(tensors.get(name, 0.0), float(np.max(magnitudes, initial=0.0)))
+        if name in by_channel:
+            largest = np.max(magnitudes.reshape(-1, array.shape[-1]), axis=0, initial=0.0)
+            channels[name] = np.maximum(channels.get(name, largest), largest)
+    return Ranges(tensors, channels)
 
 
 def _observed(
@@ -80,7 +76,7 @@ def _observed(
     if not samples:
         raise InputError("There are no calibration samples", expected="At least one real sample")
     wanted = list(dict.fromkeys(names))
-    session = _session(_with_outputs(model, wanted))
+    session = reference_session(_with_outputs(model, wanted))
     for index, feeds in enumerate(samples):
         for name, array in zip(wanted, session.run(wanted, dict(feeds)), strict=True):
             if not np.isfinite(array).all():
@@ -103,7 +99,8 @@ def _with_outputs(model: ir.Model, names: Sequence[str]) -> ir.Model:
     return copy
 
 
-def _session(model: ir.Model) -> Any:  # noqa: ANN401 - onnxruntime ships no types
+def reference_session(model: ir.Model) -> Any:  # noqa: ANN401 - onnxruntime ships no types
+    """An ONNX Runtime session of a graph in memory."""
     import onnx_ir as ir
 
     try:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float32]
 
-ALPHA = 0.5
 _ACTIVE = 1e-6
 _LIMITS = (1e-4, 1e4)
 
@@ -55,8 +54,8 @@ def migrate(
     groups: Mapping[str, Sequence[Site]],
     channel_maxima: Mapping[str, Floats],
     *,
-    alpha: float = ALPHA,
-) -> None:
+    alpha: float,
+) -> dict[str, float]:
     """Migrate scales in place; sites keep their nodes but not their activation and weight.
 
     Args:
@@ -64,13 +63,21 @@ def migrate(
         groups: What `candidates` found in it.
         channel_maxima: Per activation, the largest magnitude of each channel of its last axis.
         alpha: How much of the difficulty goes into the weights, 0 to 1.
+
+    Returns:
+        Largest magnitude of each migrated activation, under the name its sites now read.
     """
+    maxima: dict[str, float] = {}
     for name, group in groups.items():
         used = np.max([_row_maxima(site) for site in group], axis=0)
         factors = migration_factors(channel_maxima[name], used, alpha)
         _divide(graph, group[0].activation, factors)
         for site in group:
             _multiply_weight(graph, site, factors)
+        read = group[0].node.inputs[0]
+        if read is not None:
+            maxima[str(read.name)] = float((channel_maxima[name] / factors).max())
+    return maxima
 
 
 def migration_factors(active: Floats, used: Floats, alpha: float) -> Floats:

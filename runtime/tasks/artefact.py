@@ -86,7 +86,7 @@ def save(path: Path, head: Head, arrays: Mapping[str, Array]) -> None:
         StorageError: The disk is full or not writable.
     """
     digests = {name: _digest(array) for name, array in arrays.items()}
-    complete: Any = dataclasses.replace(head, arrays_sha256=digests)  # type: ignore[type-var]
+    complete: Any = dataclasses.replace(head, arrays_sha256=digests)
     text = np.frombuffer(jsonform.dumps(complete).encode(), np.uint8)
     with atomic.file_aside(path) as aside, aside.open("wb") as handle:
         np.savez(handle, **{_HEAD: text}, **arrays)  # type: ignore[arg-type]
@@ -118,7 +118,7 @@ def load(
     if text is None or text.dtype != np.uint8:
         raise _refused(path, what, "it has no head")
     try:
-        head = jsonform.loads(cls, text.tobytes())  # type: ignore[type-var]
+        head = jsonform.loads(cls, text.tobytes())
     except jsonform.FormError as error:
         raise _refused(path, what, f"its head has {error}") from error
     if head.schema_version != version:

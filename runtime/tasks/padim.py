@@ -124,4 +124,4 @@ def _oas_weights(covariances: Doubles, variances: Doubles, count: int) -> Double
     over = (1 - 2 / dims) * trace_of_square + trace**2
     under = (count + 1 - 2 / dims) * (trace_of_square - trace**2 / dims)
     weights = np.divide(over, under, out=np.ones_like(over), where=under > 0)
-    return np.minimum(1.0, weights)
+    return np.asarray(np.minimum(1.0, weights), np.float64)

@@ -200,8 +200,8 @@ def test_dinov2_small_is_what_the_paper_formula_says() -> None:
     assert macs == 6_123_561_984
     assert counted.cost.operations_by_precision == {"fp32": 2 * macs}
     tokens, width = 257, 384
-    # Per block: two norms of 7, biases (3 + 1 of width, 4 + 1 of the MLP), two residuals, Erf of the
-    # 4-wide hidden layer, softmax of 5 over 6 heads; nothing else computes.
+    # Per block: two norms of 7, biases (3 + 1 of width, 4 + 1 of the MLP), two residuals, Erf of
+    # the 4-wide hidden layer, softmax of 5 over 6 heads; nothing else computes.
     block = tokens * width * (2 * 7 + 9 + 2 + 4) + 5 * 6 * tokens**2
     assert counted.cost.operations == 2 * macs + 12 * block
 
@@ -217,7 +217,7 @@ def test_a_batch_costs_so_many_times_one() -> None:
 @pytest.mark.skipif(not WORKLOADS.is_file(), reason="shared/jetson is not beside this checkout")
 @pytest.mark.parametrize("size", [308, 364, 406, 518])
 def test_it_agrees_with_the_measured_workloads(size: int) -> None:
-    """The table was counted from PyTorch modules by others; it knows DINOv2-small at these sizes."""
+    """The table was counted from PyTorch modules, and knows DINOv2-small at these sizes."""
     with WORKLOADS.open() as file:
         rows = {row["workload_key"]: row for row in csv.DictReader(file)}
     listed = rows[f"vit_small_patch14_dinov2@{size}"]

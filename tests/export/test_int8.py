@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnx import helper
 
-from jetlift.export.precision.calibrate import absolute_maxima
+from jetlift.export.precision.calibrate import observe
 from jetlift.export.precision.int8 import quantise_weight, scale_of, to_int8
 from jetlift.runtime.errors import InputError, UsageError
 
@@ -143,7 +143,12 @@ def test_old_opset_is_refused():
 def test_calibration_reads_the_range_of_inputs_and_inner_tensors():
     source = graphs.mlp()
     shares: list[float] = []
-    maxima = absolute_maxima(source, ["x", "r", "y"], MLP_SAMPLES, progress=shares.append)
+    names = ["x", "r", "y"]
+    ranges = observe(source, names, MLP_SAMPLES, by_channel={"x"}, progress=shares.append)
+    maxima = ranges.tensors
+    by_channel = np.max([np.abs(sample["x"][0]) for sample in MLP_SAMPLES], axis=0)
+    np.testing.assert_array_equal(ranges.channels["x"], by_channel)
+    assert ranges.channels.keys() == {"x"}
     assert maxima["x"] == max(float(np.abs(sample["x"]).max()) for sample in MLP_SAMPLES)
     answers = [graphs.run(source, sample)[0] for sample in MLP_SAMPLES]
     np.testing.assert_allclose(maxima["y"], max(np.abs(y).max() for y in answers), rtol=1e-5)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnx import helper
 
-from jetlift.export.precision.calibrate import channel_maxima
+from jetlift.export.precision.calibrate import observe
 from jetlift.export.precision.int8 import find_sites, to_int8
 from jetlift.export.precision.migrate import candidates, migrate, migration_factors
 
@@ -21,7 +21,8 @@ magnitudes = hnp.arrays(np.float32, 6, elements=st.floats(0, 2**20, width=32))
 def migrated(source: ir.Model, samples=SAMPLES, alpha: float = 0.5) -> ir.Model:
     copy = source.clone()
     groups = candidates(find_sites(copy.graph)[0])
-    migrate(copy.graph, groups, channel_maxima(copy, list(groups), samples), alpha=alpha)
+    channels = observe(copy, list(groups), samples, by_channel=groups.keys()).channels
+    migrate(copy.graph, groups, channels, alpha=alpha)
     return copy
 
 

@@ -107,7 +107,8 @@ def _hub_script(endpoint: str, home: Path, source: str) -> subprocess.CompletedP
         "    loaded = minilm.load(sys.argv[1])\n"
         "except JetliftError as error:\n"
         "    sys.exit(f'{error.exit_code} {error}')\n"
-        "print(json.dumps([loaded.weights.source, loaded.weights.licence, loaded.weights.sha256]))\n"
+        "found = loaded.weights\n"
+        "print(json.dumps([found.source, found.licence, found.sha256]))\n"
     )
     environment = os.environ | {
         "HF_ENDPOINT": endpoint,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from jetlift.doctor.finding import Finding, Status
 from jetlift.doctor.installed import FLAVOURS, Installed, Requirement
+from jetlift.runtime.errors import MachineError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,6 +73,16 @@ def try_import(module: str, installed: Installed) -> Tried:
     if done.returncode < 0:
         return Tried({}, f"importing it ended the process with signal {-done.returncode}")
     return Tried({}, next(reversed(done.stderr.strip().splitlines()), "it failed without a word"))
+
+
+def cv2_error(error: ImportError) -> MachineError:
+    """What to say where a command met the cv2 that the doctor would find broken."""
+    finding = _broken_cv2(str(error), Installed.here().flavours("opencv-python"))
+    if isinstance(error, ModuleNotFoundError):
+        finding = Finding(
+            "core", "cv2", "missing", "is not installed", pip("install opencv-python")
+        )
+    return MachineError(f"OpenCV (cv2) {finding.what}", do=f"Mend it with: {finding.mend}")
 
 
 def pip(arguments: str) -> str:

@@ -1,0 +1,146 @@
+"""Input after input through a task, and every result to where it belongs.
+
+Rules:
+    R1  `results.jsonl` has one line per input, in order; arrays go to `results.npz`, pictures to
+        `pictures/`, and a single video also becomes `annotated.mp4`.
+    R2  An input that cannot be read is counted and named, and the rest goes on.
+    R3  Whatever ends the run early, the sources are closed and no file looks finished that is not.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jetlift.runtime.errors import InputError
+from jetlift.runtime.manifest import TextPreprocess
+from jetlift.runtime.sinks import JsonlSink, NpzSink, PictureSink, VideoSink
+from jetlift.runtime.sources import Frame, open_source
+from jetlift.runtime.texts import open_texts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from jetlift.runtime.bundle import Bundle
+    from jetlift.runtime.sources import Source
+    from jetlift.runtime.tasks.base import Item, Outcome, Task
+    from jetlift.runtime.texts import TextSource
+
+RESULTS_NAME, ARRAYS_NAME = "results.jsonl", "results.npz"
+PICTURES_FOLDER, VIDEO_NAME = "pictures", "annotated.mp4"
+_VIDEO_FPS = 30.0
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run did.
+
+    Attributes:
+        done: Inputs with a result.
+        skipped: Inputs that could not be read, with the reason.
+        out: Where the results lie, or None.
+    """
+
+    done: int
+    skipped: tuple[tuple[str, str], ...]
+    out: Path | None
+
+
+def open_inputs(
+    bundle: Bundle, part: str, inputs: Sequence[str], *, limit: int | None = None
+) -> Source | TextSource:
+    """Open the inputs as the part takes them: pictures or texts.
+
+    Raises:
+        InputError: One of them cannot be used.
+        UsageError: There are none, or one is of a kind that this version does not read.
+    """
+    if isinstance(bundle.part(part)[1].preprocess, TextPreprocess):
+        return open_texts(inputs, limit=limit)
+    return open_source(inputs, limit=limit)
+
+
+def run_task(
+    task: Task,
+    source: Source | TextSource,
+    *,
+    out: Path | None = None,
+    show: Callable[[dict[str, Any]], None] | None = None,
+    advance: Callable[[], None] | None = None,
+) -> RunSummary:
+    """Process every input of a source (rules R1 to R3).
+
+    Args:
+        task: An open task.
+        source: Opened inputs; the caller closes them.
+        out: Folder for the results; it must be new or empty. None writes nothing.
+        show: Called with each result.
+        advance: Called after each input.
+
+    Raises:
+        InputError: The folder holds files already, or no input could be read.
+        JetliftError: Whatever the task raises.
+    """
+    done = 0
+    with ExitStack() as stack:
+        writer = stack.enter_context(_Writer(task, source, out)) if out is not None else None
+        for item in source:
+            outcome = task.process(item)
+            if writer is not None:
+                writer.write(item, outcome)
+            if show is not None:
+                show(outcome.fields)
+            done += 1
+            if advance is not None:
+                advance()
+    skipped = tuple((entry.source, entry.reason) for entry in getattr(source, "skipped", ()))
+    return RunSummary(done, skipped, out)
+
+
+class _Writer:
+    """The sinks of one run."""
+
+    def __init__(self, task: Task, source: Source | TextSource, out: Path) -> None:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(
+                f"{out} is there already and not empty",
+                expected="A new folder, so that results of two runs never mix",
+                do="Choose another one with -o",
+            )
+        self._task, self._out, self._stack = task, out, ExitStack()
+        self._fps = getattr(source, "fps", None)
+        self._pictures: PictureSink | None = None
+        self._video: VideoSink | None = None
+
+    def __enter__(self) -> _Writer:
+        self._lines = self._stack.enter_context(JsonlSink(self._out / RESULTS_NAME))
+        self._arrays = self._stack.enter_context(NpzSink(self._out / ARRAYS_NAME))
+        return self
+
+    def __exit__(self, *error: Any) -> None:  # noqa: ANN401 - what every __exit__ gets
+        self._stack.__exit__(*error)
+
+    def write(self, item: Item, outcome: Outcome) -> None:
+        fields = outcome.fields
+        self._lines.write(fields)
+        if outcome.arrays:
+            row = (fields["source"], fields["index"], fields["time_s"], outcome.arrays)
+            self._arrays.write(*row)
+        drawn = self._drawn(item, outcome)
+        if drawn is None or not isinstance(item, Frame):
+            return
+        if self._fps is not None:
+            if self._video is None:
+                path, fps = self._out / VIDEO_NAME, self._fps or _VIDEO_FPS
+                self._video = self._stack.enter_context(VideoSink(path, fps=fps))
+            self._video.write(drawn)
+            return
+        if self._pictures is None:
+            self._pictures = PictureSink(self._out / PICTURES_FOLDER, label=self._task.name)
+        self._pictures.write(item.source, item.index, drawn)
+
+    def _drawn(self, item: Item, outcome: Outcome) -> Any:  # noqa: ANN401 - a picture or None
+        draw = getattr(self._task, "draw", None)
+        return draw(item, outcome) if draw is not None else None
