@@ -42,7 +42,7 @@ class JetliftError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # The default calls the class with the finished message, which loses the three clauses and
-        # fails for MissingPackageError; errors do cross process borders (measuring runs in a child).
+        # fails for MissingPackageError; errors cross process borders (measuring is in a child).
         return _restored, (type(self), self.args, self.__dict__)
 
 

@@ -119,7 +119,7 @@ class _Writer:
         self._arrays = self._stack.enter_context(NpzSink(self._out / ARRAYS_NAME))
         return self
 
-    def __exit__(self, *error: Any) -> None:  # noqa: ANN401 - what every __exit__ gets
+    def __exit__(self, *error: object) -> None:
         self._stack.__exit__(*error)
 
     def write(self, item: Item, outcome: Outcome) -> None:
@@ -128,7 +128,7 @@ class _Writer:
         if outcome.arrays:
             row = (fields["source"], fields["index"], fields["time_s"], outcome.arrays)
             self._arrays.write(*row)
-        drawn = self._drawn(item, outcome)
+        drawn = self._task.draw(item, outcome)
         if drawn is None or not isinstance(item, Frame):
             return
         if self._fps is not None:
@@ -140,7 +140,3 @@ class _Writer:
         if self._pictures is None:
             self._pictures = PictureSink(self._out / PICTURES_FOLDER, label=self._task.name)
         self._pictures.write(item.source, item.index, drawn)
-
-    def _drawn(self, item: Item, outcome: Outcome) -> Any:  # noqa: ANN401 - a picture or None
-        draw = getattr(self._task, "draw", None)
-        return draw(item, outcome) if draw is not None else None

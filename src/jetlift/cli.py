@@ -6,6 +6,7 @@ imported inside their command, so `jetlift --help` starts at once and a device n
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -15,9 +16,11 @@ import typer
 from jetlift import console
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from jetlift.runtime.bundle import Bundle
+    from jetlift.runtime.passport import Receipt
+    from jetlift.runtime.session.base import Session
 
 # Typer evaluates annotations at run time, where Python 3.10 and Typer 0.12 want Optional.
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -215,3 +218,333 @@ def _show_bundle(bundle: Bundle, *, as_json: bool) -> None:
     console.show_table(f"{manifest.model} in {bundle.folder}", columns, rows)
     if manifest.weights.note:
         console.say(f"Weights: {manifest.weights.source}. {manifest.weights.note}.")
+
+
+@app.command(epilog="Example: jetlift build dinov2 --target rtx-sm86 --precision int8")
+def build(
+    bundle: BundleArgument,
+    target: TargetOption = "cpu",
+    *,
+    precision: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--precision", help="Variants to build, separated by commas; all if not given."
+        ),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Compile a bundle's graphs for a target, each engine with its passport."""
+    from jetlift.engines.build import build as build_engines
+    from jetlift.runtime import jsonform
+    from jetlift.runtime.bundle import Bundle
+    from jetlift.runtime.errors import GateError
+
+    with console.stages() as report:
+        results = build_engines(Bundle.open(bundle), target, _list_of(precision), progress=report)
+    if as_json:
+        console.show_json([jsonform.to_data(result.passport) for result in results])
+    else:
+        rows = [
+            (
+                result.part,
+                result.precision,
+                f"{result.action}: {result.reason}",
+                f"{result.passport.engine_size_bytes / 1e6:.1f}",
+                f"{result.seconds:.1f}",
+                _receipt_text(result.passport.receipt),
+            )
+            for result in results
+        ]
+        columns = ("part", "variant", "engine", "MB", "seconds", "what GEMM and convolution run in")
+        console.show_table(f"Engines for {target}", columns, rows)
+    short = [f"{r.part} {r.precision}: {r.shortfall}" for r in results if r.shortfall]
+    if short:
+        raise GateError(
+            f"An engine runs wider than its graph asks: {'; '.join(short)}",
+            expected="Every GEMM and convolution in the precision it was asked for",
+            do="The engines were kept; look at their passports' receipts",
+        )
+
+
+def _receipt_text(receipt: Receipt) -> str:
+    shares = [f"{100 * share:.1f} % {name}" for name, share in receipt.operations_share.items()]
+    if receipt.unobserved_share:
+        shares.append(f"{100 * receipt.unobserved_share:.1f} % not observed")
+    return ", ".join(shares) or receipt.observed_by
+
+
+def _list_of(text: str | None) -> list[str] | None:
+    return None if text is None else [item.strip() for item in text.split(",") if item.strip()]
+
+
+@app.command(epilog="Example: jetlift run dinov2 pictures/ --task embed -o results")
+def run(
+    bundle: BundleArgument,
+    inputs: Annotated[
+        list[str],
+        typer.Argument(help="Files, folders, globs, videos, /dev/video0; .txt or - for text."),
+    ],
+    *,
+    task: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--task", help="What to do; the bundle's first task if not given."),
+    ] = None,
+    precision: PrecisionOption = "fp32",
+    target: TargetOption = "cpu",
+    fit: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--fit", help="Anomaly model made by 'jetlift fit'."),
+    ] = None,
+    index: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--index", help="Search index made by 'jetlift index'."),
+    ] = None,
+    limit: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--limit", min=1, help="Stop after this many inputs (a camera never ends)."),
+    ] = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", "-o", help="Folder for results.jsonl, arrays and pictures."),
+    ] = None,
+    threads: ThreadsOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run inputs through a bundle: embed, search or anomaly.
+
+    Without -o the results go to stdout, one JSON object per line.
+    """
+    from jetlift.runtime.run import open_inputs, run_task
+    from jetlift.runtime.tasks import open_task
+
+    name = task
+    with _session(bundle, precision, target, threads) as (opened, part, session):
+        if name is None:
+            name = opened.manifest.tasks[0] if opened.manifest.tasks else "embed"
+        artefacts = {k: v for k, v in (("fit", fit), ("index", index)) if v is not None}
+        bound = open_task(name, opened, session, precision=precision, part=part, **artefacts)
+        show = None if out is not None else _show_line
+        with (
+            open_inputs(opened, part, inputs, limit=limit) as source,
+            console.counting(name, source.count) as advance,
+        ):
+            summary = run_task(bound, source, out=out, show=show, advance=advance)
+    for skipped, reason in summary.skipped:
+        console.say(f"Skipped {skipped}: {reason}")
+    if out is None:
+        return
+    if as_json:
+        told = {"done": summary.done, "skipped": [list(item) for item in summary.skipped]}
+        console.show_json({**told, "out": str(out)})
+    else:
+        console.say(f"{summary.done} done, {len(summary.skipped)} skipped. Results: {out}")
+
+
+def _show_line(fields: Mapping[str, object]) -> None:
+    typer.echo(json.dumps(fields, ensure_ascii=False, allow_nan=False))
+
+
+@contextlib.contextmanager
+def _session(
+    folder: Path, precision: str, target: str, threads: int | None
+) -> Iterator[tuple[Bundle, str, Session]]:
+    """Open a bundle and a session of its only part, and tell what the user should know."""
+    from jetlift.runtime.bundle import Bundle
+    from jetlift.runtime.session import open_session
+
+    opened = Bundle.open(folder)
+    part = opened.part()[0]
+    notices: list[str] = []
+    if target == "cpu" and not opened.engine_path(target, part, precision).exists():
+        console.say(
+            f"No engine is built for cpu, so the {precision} graph is compiled now. "
+            f"To keep one: jetlift build {folder}"
+        )
+    with open_session(
+        opened, part, precision, target=target, threads=threads, notices=notices
+    ) as session:
+        for notice in notices:
+            console.say(notice)
+        yield opened, part, session
+
+
+@app.command(epilog="Example: jetlift fit dinov2 good-pictures/ -o bricks.fit")
+def fit(
+    bundle: BundleArgument,
+    good: Annotated[str, typer.Argument(help="Folder of pictures without defects.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File for the anomaly model.")],
+    *,
+    precision: PrecisionOption = "fp32",
+    target: TargetOption = "cpu",
+    threads: ThreadsOption = None,
+) -> None:
+    """Learn what good pictures look like (PaDiM), for 'jetlift run --task anomaly'."""
+    from jetlift.runtime.sources import open_source
+    from jetlift.runtime.tasks.anomaly import fit as fit_model
+
+    with (
+        _session(bundle, precision, target, threads) as (opened, part, session),
+        open_source([good]) as source,
+        console.counting("fit", source.count) as advance,
+    ):
+        model = fit_model(
+            opened, session, source,
+            precision=precision, target=target, part=part, progress=lambda _done: advance(),
+        )  # fmt: skip
+        for skipped in source.skipped:
+            console.say(f"Skipped {skipped.source}: {skipped.reason}")
+    model.save(out)
+    for note in model.head.notes:
+        console.say(note)
+    console.say(f"Threshold {model.head.threshold.value:.2f}. Written: {out}")
+
+
+@app.command(epilog="Example: jetlift index dinov2 pictures/ -o pictures.index")
+def index(
+    bundle: BundleArgument,
+    inputs: Annotated[list[str], typer.Argument(help="Folder of pictures, or texts.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File for the index.")],
+    *,
+    precision: PrecisionOption = "fp32",
+    target: TargetOption = "cpu",
+    threads: ThreadsOption = None,
+) -> None:
+    """Make a search index of your own pictures or texts."""
+    from jetlift.runtime.run import open_inputs
+    from jetlift.runtime.tasks.search import build_index
+
+    with (
+        _session(bundle, precision, target, threads) as (opened, part, session),
+        open_inputs(opened, part, inputs) as source,
+        console.counting("index", source.count) as advance,
+    ):
+        made = build_index(
+            opened, session, source,
+            precision=precision, target=target, part=part, progress=lambda _done: advance(),
+        )  # fmt: skip
+        for skipped in getattr(source, "skipped", ()):
+            console.say(f"Skipped {skipped.source}: {skipped.reason}")
+    made.save(out)
+    console.say(f"{len(made.head.entries)} entries. Written: {out}")
+
+
+@app.command(epilog="Example: jetlift search dinov2 pictures.index query.jpg -o found")
+def search(
+    bundle: BundleArgument,
+    index_file: Annotated[Path, typer.Argument(help="Index made by 'jetlift index'.")],
+    inputs: Annotated[list[str], typer.Argument(help="Pictures, or .txt files, to look for.")],
+    *,
+    precision: PrecisionOption = "fp32",
+    target: TargetOption = "cpu",
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", "-o", help="Folder for results.jsonl and contact sheets."),
+    ] = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Find the nearest entries of an index for each input."""
+    run(
+        bundle, inputs, task="search", precision=precision, target=target,
+        index=index_file, out=out, threads=threads,
+    )  # fmt: skip
+
+
+@app.command(epilog="Example: jetlift bench dinov2 -o report")
+def bench(
+    bundle: BundleArgument,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", "-o", help="Folder for record.json, report.html and report.md."),
+    ] = None,
+    *,
+    target: TargetOption = "cpu",
+    precision: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--precision", help="Variants to measure; all if not given."),
+    ] = None,
+    samples: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--samples", help="Real input to feed instead of seeded random arrays."),
+    ] = None,
+    threads: ThreadsOption = None,
+    time_limit_s: Annotated[
+        float, typer.Option(help="Longest time to measure one variant, in seconds.")
+    ] = 60.0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure latency, throughput, TOPS and memory of every variant, each in its own process."""
+    from jetlift.benchmarks.bench import bench as measure
+    from jetlift.benchmarks.report import render_markdown
+    from jetlift.runtime import jsonform
+
+    with console.stages() as report:
+        record = measure(
+            bundle, target=target, precisions=_list_of(precision), threads=threads,
+            samples=samples, out=out, time_limit_s=time_limit_s, progress=report,
+        )  # fmt: skip
+    if as_json:
+        console.show_json(jsonform.to_data(record))
+    elif out is None:
+        typer.echo(render_markdown(record))
+    if out is not None:
+        console.say(f"Report: {out / 'report.html'}")
+
+
+@app.command(epilog="Example: jetlift check dinov2")
+def check(bundle: BundleArgument, *, as_json: JsonFlag = False) -> None:
+    """Verify a bundle and say for each of its engines whether it would load here, and why."""
+    from jetlift.runtime.bundle import Bundle
+    from jetlift.runtime.errors import PassportError
+    from jetlift.runtime.passport import here, judge, onnx_sha256, read_passport
+
+    opened = Bundle.open(bundle)
+    rows: list[dict[str, str]] = []
+    for path in sorted(opened.folder.glob("engines/*/*.engine")):
+        part, _, precision = path.stem.rpartition(".")
+        target = path.parent.name
+        host = here(gpu=target.startswith("rtx-"))
+        try:
+            expected = onnx_sha256(opened, part, precision)
+            verdict = judge(read_passport(path), host, path, onnx_sha256=expected)
+        except PassportError as error:
+            action, reason, do = "refuse", error.got, error.do
+        else:
+            action, reason, do = verdict.action, verdict.reason, verdict.do
+        rows.append(
+            {"target": target, "part": part, "variant": precision}
+            | {"verdict": action, "reason": reason, "do": do}
+        )
+    if as_json:
+        console.show_json({"bundle": opened.sha256, "engines": rows})
+    else:
+        console.say(f"{len(opened.manifest.files)} files are as they were exported.")
+        console.show_table(
+            "Engines" if rows else "No engines are built",
+            ("target", "part", "variant", "verdict", "reason", "do"),
+            [tuple(row.values()) for row in rows],
+        )
+    # An engine for another machine is no fault; one that was altered or has no passport is.
+    refused = [row for row in rows if row["verdict"] == "refuse"]
+    if refused:
+        first = refused[0]
+        raise PassportError(
+            f"{first['target']} {first['variant']}: {first['reason']}", do=first["do"]
+        )
+
+
+@app.command(epilog="Example: jetlift doctor --json")
+def doctor(*, as_json: JsonFlag = False) -> None:
+    """Say what this machine has, what is missing, and the line that mends it."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from jetlift.doctor import examine, exit_code, render
+
+    findings = examine()
+    if as_json:
+        console.show_json([asdict(finding) for finding in findings])
+    else:
+        Console().print(render(findings))
+    if code := exit_code(findings):
+        raise typer.Exit(code)
