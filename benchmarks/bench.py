@@ -26,7 +26,7 @@ from jetlift.benchmarks.results import compose, not_shown
 from jetlift.benchmarks.stop import StopRules
 from jetlift.jetson import board
 from jetlift.runtime.bundle import Bundle
-from jetlift.runtime.errors import MachineError, UnknownNameError
+from jetlift.runtime.errors import MachineError, UnknownNameError, UsageError
 from jetlift.runtime.record import SCHEMA_VERSION, Failed, Peak, Recheck, Record, Settings
 
 if TYPE_CHECKING:
@@ -79,44 +79,20 @@ def bench(
         JetliftError: The bundle is refused, a name is unknown, or nothing could be measured.
     """
     if out is not None:
-        report.check_packages()  # before minutes are spent
+        report.check(out, gallery)  # before minutes are spent
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
     rules = rules or StopRules(time_limit_s=time_limit_s)
-    chosen = _choose(opened, precisions)
-    plan = _Plan(opened, target, threads, rules, chosen, progress or _tell_nobody)
-    began = dt.datetime.now(dt.timezone.utc)
-    plan.tell("look at this machine")
-    machine = board.describe_machine()  # N1
-    plan.tell("this machine's peak")
-    reached, peak_note = _peak(threads)
-    with tempfile.TemporaryDirectory(prefix="jetlift-bench-") as scratch:
-        fed = _prepare_samples(opened, samples, Path(scratch), {part for part, _ in chosen})
-        answers, failed = _measure_all(plan, fed)
-        rechecks = _recheck_all(plan, answers, fed)
-    results = tuple(
-        compose(opened, *pair, answer, recheck=rechecks.get(pair), reached=reached, machine=machine)
-        for pair, answer in answers.items()
-    )
-    manifest = opened.manifest
-    record = Record(
-        schema_version=SCHEMA_VERSION,
-        jetlift=importlib.metadata.version("jetlift"),
-        measured_utc=began.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        command=command or _command(plan, precisions, samples, out),
-        packages=_packages(results),
-        model=manifest.model,
-        bundle_sha256=opened.sha256,
-        weights=manifest.weights,
+    plan = _Plan(
+        bundle=opened,
         target=target,
-        machine=machine,
-        settings=_settings(plan, samples),
-        peak=reached,
-        peak_note=peak_note,
-        results=results,
-        failed=failed,
-        noisy=any(result.noisy for result in results),
-        not_shown=not_shown(target, results, random_inputs=samples is None),
+        threads=threads,
+        rules=rules,
+        chosen=_choose(opened, precisions),
+        inputs=_inputs(samples),
+        command=command or _command(opened, target, precisions, threads, rules, samples, out),
+        progress=progress or _tell_nobody,
     )
+    record = _measured(plan, samples)
     if out is not None:
         plan.tell("write the report")
         report.write_report(record, out, gallery=gallery)
@@ -132,6 +108,8 @@ class _Plan:
     threads: int | None
     rules: StopRules
     chosen: tuple[tuple[str, str], ...]
+    inputs: str
+    command: str
     progress: Progress
     done: int = 0
 
@@ -159,6 +137,43 @@ class _Plan:
         return measure.run_child(job, measure.VariantAnswer, limit_s=measure.patience_s(rules))
 
 
+def _measured(plan: _Plan, samples: Path | None) -> Record:
+    began = dt.datetime.now(dt.timezone.utc)
+    plan.tell("look at this machine")
+    machine = board.describe_machine()  # N1
+    plan.tell("this machine's peak")
+    reached, peak_note = _peak(plan.threads)
+    with tempfile.TemporaryDirectory(prefix="jetlift-bench-") as scratch:
+        fed = _prepare_samples(plan, samples, Path(scratch))
+        answers, failed = _measure_all(plan, fed)
+        rechecks = _recheck_all(plan, answers, fed)
+    results = tuple(
+        compose(
+            plan.bundle, *pair, answer, recheck=rechecks[pair], reached=reached, machine=machine
+        )
+        for pair, answer in answers.items()
+    )
+    return Record(
+        schema_version=SCHEMA_VERSION,
+        jetlift=importlib.metadata.version("jetlift"),
+        measured_utc=began.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        command=plan.command,
+        packages=_packages(results),
+        model=plan.bundle.manifest.model,
+        bundle_sha256=plan.bundle.sha256,
+        weights=plan.bundle.manifest.weights,
+        target=plan.target,
+        machine=machine,
+        settings=_settings(plan),
+        peak=reached,
+        peak_note=peak_note,
+        results=results,
+        failed=failed,
+        noisy=any(result.noisy for result in results),
+        not_shown=not_shown(plan.target, results, random_inputs=samples is None),
+    )
+
+
 def _choose(bundle: Bundle, precisions: Sequence[str] | None) -> tuple[tuple[str, str], ...]:
     parts = bundle.manifest.parts
     every = list(dict.fromkeys(name for part in parts.values() for name in part.variants))
@@ -168,12 +183,15 @@ def _choose(bundle: Bundle, precisions: Sequence[str] | None) -> tuple[tuple[str
                 f"{bundle.manifest.model} has no {name} variant",
                 expected=f"One of {', '.join(every)}",
             )
-    return tuple(
+    chosen = tuple(
         (part_name, variant)
         for part_name, part in parts.items()
         for variant in part.variants
         if precisions is None or variant in precisions
     )
+    if not chosen:
+        raise UsageError("No variant is left to measure", expected=f"One of {', '.join(every)}")
+    return chosen
 
 
 def _peak(threads: int | None) -> tuple[Peak | None, str]:
@@ -184,17 +202,15 @@ def _peak(threads: int | None) -> tuple[Peak | None, str]:
         return None, str(error)
 
 
-def _prepare_samples(
-    bundle: Bundle, folder: Path | None, scratch: Path, parts: set[str]
-) -> dict[str, Path]:
+def _prepare_samples(plan: _Plan, folder: Path | None, scratch: Path) -> dict[str, Path]:
     """Prepared inputs per part in files that children read; empty without samples."""
     if folder is None:
         return {}
     from jetlift.export import samples
 
     fed = {}
-    for part in parts:
-        split = samples.prepare(folder, bundle.part(part)[1], bundle.folder)
+    for part in dict.fromkeys(part for part, _ in plan.chosen):
+        split = samples.prepare(folder, plan.bundle.part(part)[1], plan.bundle.folder)
         fed[part] = scratch / f"{part}.npz"
         measure.save_samples(fed[part], split.report.feeds[:_SAMPLES])
     return fed
@@ -218,8 +234,8 @@ def _measure_all(
 
 def _recheck_all(
     plan: _Plan, answers: Mapping[tuple[str, str], VariantAnswer], fed: Mapping[str, Path]
-) -> dict[tuple[str, str], Recheck]:
-    """Measure every variant again, briefly (rule N2)."""
+) -> dict[tuple[str, str], Recheck | None]:
+    """Measure every variant again, briefly (rule N2); None where that failed."""
     runs = min(_RECHECK_RUNS, plan.rules.max_runs)
     brief = replace(
         plan.rules,
@@ -227,16 +243,20 @@ def _recheck_all(
         max_runs=runs,
         time_limit_s=plan.rules.time_limit_s * _RECHECK_SHARE,
     )
-    rechecks = {}
+    rechecks: dict[tuple[str, str], Recheck | None] = {}
     for pair, first in answers.items():
         plan.tell(f"{' '.join(pair)} again")
-        again = plan.answer(pair, fed, brief).latency
+        try:
+            again = plan.answer(pair, fed, brief).latency
+        except MachineError:  # the first measuring stands, and the result is marked
+            rechecks[pair] = None
+            continue
         moved = (again.p50_ms / first.latency.p50_ms - 1) * 100
         rechecks[pair] = Recheck(len(again.samples_ms), again.p50_ms, round(moved, 2))
     return rechecks
 
 
-def _settings(plan: _Plan, samples: Path | None) -> Settings:
+def _settings(plan: _Plan) -> Settings:
     rules = plan.rules
     return Settings(
         min_runs=rules.min_runs,
@@ -248,10 +268,14 @@ def _settings(plan: _Plan, samples: Path | None) -> Settings:
         warmup_limit_s=rules.warmup_limit_s,
         threads=plan.threads,
         seed=_SEED,
-        inputs=f"random, seed {_SEED}"
-        if samples is None
-        else f"up to {_SAMPLES} real samples of {samples.name}, in turn",
+        inputs=plan.inputs,
     )
+
+
+def _inputs(samples: Path | None) -> str:
+    if samples is None:
+        return f"random, seed {_SEED}"
+    return f"up to {_SAMPLES} real samples of {samples.name}, in turn"
 
 
 def _packages(results: Sequence[Result]) -> dict[str, str]:
@@ -260,16 +284,22 @@ def _packages(results: Sequence[Result]) -> dict[str, str]:
 
 
 def _command(
-    plan: _Plan, precisions: Sequence[str] | None, samples: Path | None, out: Path | None
+    bundle: Bundle,
+    target: str,
+    precisions: Sequence[str] | None,
+    threads: int | None,
+    rules: StopRules,
+    samples: Path | None,
+    out: Path | None,
 ) -> str:
     """The command line that measures the same again, with names of folders alone (record R4)."""
-    words = ["jetlift", "bench", plan.bundle.folder.name, "--target", plan.target]
+    words = ["jetlift", "bench", bundle.folder.name, "--target", target]
     if precisions:
         words += ["--precision", ",".join(precisions)]
-    if plan.threads is not None:
-        words += ["--threads", str(plan.threads)]
-    if plan.rules.time_limit_s != StopRules.time_limit_s:
-        words += ["--time-limit", f"{plan.rules.time_limit_s:g}"]
+    if threads is not None:
+        words += ["--threads", str(threads)]
+    if rules.time_limit_s != StopRules.time_limit_s:
+        words += ["--time-limit", f"{rules.time_limit_s:g}"]
     if samples is not None:
         words += ["--samples", samples.name]
     return shlex.join([*words, "-o", out.name if out is not None else "report"])

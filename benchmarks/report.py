@@ -37,14 +37,19 @@ class Picture:
     caption: str
 
 
-def check_packages() -> None:
+def check(out: Path, gallery: Sequence[tuple[Path, str]] = ()) -> None:
     """Refuse before anything is measured, where the report could not be written afterwards.
 
     Raises:
         MissingPackageError: Jinja2 or matplotlib is not installed.
+        InputError: `out` is a file, or a picture of the gallery cannot be used.
     """
     canvas.check_packages()
     _environment(escape=False)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file", expected="A folder for the report, new or old")
+    for path, _ in gallery:
+        _data_uri(path)
 
 
 def write_report(record: Record, out: Path, *, gallery: Sequence[tuple[Path, str]] = ()) -> None:

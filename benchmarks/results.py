@@ -40,7 +40,7 @@ def compose(
         part_name: The part.
         variant_name: The variant.
         answer: What the child measured.
-        recheck: The second, brief measuring.
+        recheck: The second, brief measuring; None where it failed.
         reached: What this machine reaches, or None.
         machine: How the machine was found before the start.
     """
@@ -88,7 +88,9 @@ def noise(answer: VariantAnswer, recheck: Recheck | None, machine: Machine) -> t
         reasons.append(
             f"other processes took {answer.others_busy.value:.0%} of the cores meanwhile"
         )
-    if recheck is not None and abs(recheck.moved_percent) > _MOVED_PERCENT:
+    if recheck is None:
+        reasons.append("it could not be measured a second time")
+    elif abs(recheck.moved_percent) > _MOVED_PERCENT:
         reasons.append(f"the median moved by {recheck.moved_percent:+.0f}% when measured again")
     if not answer.latency.warmup_settled:
         reasons.append("the latency had not settled when warm-up reached its limit")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jetlift.runtime.errors import InputError
@@ -22,6 +21,10 @@ from jetlift.runtime.texts import open_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from typing_extensions import Self
 
     from jetlift.runtime.bundle import Bundle
     from jetlift.runtime.sources import Source
@@ -114,13 +117,18 @@ class _Writer:
         self._pictures: PictureSink | None = None
         self._video: VideoSink | None = None
 
-    def __enter__(self) -> _Writer:
+    def __enter__(self) -> Self:
         self._lines = self._stack.enter_context(JsonlSink(self._out / RESULTS_NAME))
         self._arrays = self._stack.enter_context(NpzSink(self._out / ARRAYS_NAME))
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._stack.__exit__(*error)
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
 
     def write(self, item: Item, outcome: Outcome) -> None:
         fields = outcome.fields

@@ -33,7 +33,6 @@ TOP_LEVEL = {
     "LICENSE",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
-    "MANIFEST.in",
     "constraints.txt",
     "requirements-weights.txt",
 }

@@ -7,6 +7,7 @@ import sys
 
 UNEXPECTED = 70  # EX_SOFTWARE: none of the documented codes, since nobody foresaw it
 INTERRUPTED = 130
+_INTERRUPTED = "Interrupted. Nothing half-written was left behind."
 
 
 def main() -> None:
@@ -25,34 +26,31 @@ def run(arguments: list[str]) -> int:
 
     try:
         try:
-            import click
-
             from jetlift.cli import app
         except ModuleNotFoundError as error:
-            if error.name not in ("typer", "click", "rich"):
+            if error.name not in ("typer", "rich"):
                 raise
             raise MissingPackageError(
                 error.name, extra="cpu", purpose="for the command line"
             ) from error
-        try:
-            result = app(arguments, prog_name="jetlift", standalone_mode=False)
-        except click.exceptions.Abort:
-            return _say("Interrupted. Nothing half-written was left behind.", INTERRUPTED)
-        except click.ClickException as error:
-            error.show()
-            return error.exit_code
-        except click.exceptions.Exit as error:
-            return error.exit_code
-        return result if isinstance(result, int) else 0
+        app(arguments, prog_name="jetlift")
+    except SystemExit as left:  # Typer has said what there was to say, but of an interrupt
+        code = left.code if isinstance(left.code, int) else 0
+        return _say(_INTERRUPTED, code) if code == INTERRUPTED else code
     except JetliftError as error:
         return _say(str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _say("Interrupted. Nothing half-written was left behind.", INTERRUPTED)
+        return _say(_INTERRUPTED, INTERRUPTED)
     except BrokenPipeError:
         # The reader of a pipe left early, as in `jetlift models | head -1`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        if isinstance(error, ImportError) and error.name == "cv2":
+            from jetlift.doctor.core import cv2_error
+
+            refusal = cv2_error(error)
+            return _say(str(refusal), refusal.exit_code)
         if os.environ.get("JETLIFT_TRACEBACK"):
             raise
         return _say(
@@ -60,6 +58,7 @@ def run(arguments: list[str]) -> int:
             "report it with what JETLIFT_TRACEBACK=1 prints.",
             UNEXPECTED,
         )
+    return 0
 
 
 def _say(paragraph: str, code: int) -> int:

@@ -1,7 +1,8 @@
 """The command line. Each command gathers its arguments, calls one stage, and shows the result.
 
 Results go to stdout, everything else to stderr; `--json` gives the result to programs. Stages are
-imported inside their command, so `jetlift --help` starts at once and a device needs no tool of export.
+imported inside their command, so `jetlift --help` starts at once and a device needs none of
+export's tools.
 """
 
 from __future__ import annotations
@@ -344,16 +345,23 @@ def _show_line(fields: Mapping[str, object]) -> None:
     typer.echo(json.dumps(fields, ensure_ascii=False, allow_nan=False))
 
 
+def _input_part(bundle: Bundle) -> str:
+    """The part that takes raw input: the only one there is, or the only one with preprocessing."""
+    parts = bundle.manifest.parts
+    able = [name for name, part in parts.items() if part.preprocess is not None]
+    return bundle.part(able[0] if len(able) == 1 else None)[0]
+
+
 @contextlib.contextmanager
 def _session(
     folder: Path, precision: str, target: str, threads: int | None
 ) -> Iterator[tuple[Bundle, str, Session]]:
-    """Open a bundle and a session of its only part, and tell what the user should know."""
+    """Open a bundle and a session of its input part, and tell what the user should know."""
     from jetlift.runtime.bundle import Bundle
     from jetlift.runtime.session import open_session
 
     opened = Bundle.open(folder)
-    part = opened.part()[0]
+    part = _input_part(opened)
     notices: list[str] = []
     if target == "cpu" and not opened.engine_path(target, part, precision).exists():
         console.say(

@@ -98,8 +98,8 @@ def _build(show: _Show) -> None:
         targets.append(RTX_TARGET)
     else:
         console.say(
-            f"TensorRT-RTX is not installed, so no engine is built for {RTX_TARGET}. To have NVIDIA's "
-            "compiler judge the graphs, without a GPU: pip install 'jetlift[rtx]'"
+            f"TensorRT-RTX is not installed, so no engine is built for {RTX_TARGET}. To have "
+            "NVIDIA's compiler judge the graphs, without a GPU: pip install 'jetlift[rtx]'"
         )
     for target in targets:
         with console.stages() as report:

@@ -121,12 +121,12 @@ def _shot(texture: Picture, random: np.random.Generator) -> Picture:
     piece = texture[y : y + CROP_SIDE_PX, x : x + CROP_SIDE_PX].astype(np.float32)
     light = random.uniform(0.92, 1.08)
     noise = random.normal(0.0, 2.0, piece.shape)
-    return np.clip(piece * light + noise, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(piece * light + noise, 0, 255), np.uint8)
 
 
 def _defect(picture: Picture, random: np.random.Generator) -> Picture:
     """A dark scratch or a pale blot, at a random place."""
-    marked = picture.copy()
+    marked: Picture = np.array(picture)
     x, y = (int(random.integers(60, CROP_SIDE_PX - 60)) for _ in range(2))
     if random.random() < 0.5:
         dx, dy = (int(step) for step in random.integers(-45, 46, 2))

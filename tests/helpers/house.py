@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("export", "engines", "runtime", "benchmarks", "jetson")
-_BUILD_INPUTS = ("pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "src", *STAGES)
+_BUILD_INPUTS = ("pyproject.toml", "README.md", "LICENSE", "src", *STAGES)
 _RUBBISH = shutil.ignore_patterns("__pycache__", "*.egg-info", "*.pyc", "build")
 
 
