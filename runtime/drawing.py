@@ -132,7 +132,7 @@ def _blended(seen: Picture, heat: npt.NDArray[Any], scale: Scale) -> Picture:
     opacity = (0.75 * shares**0.75)[..., None]
     blended = np.asarray(np.rint(seen * (1 - opacity) + colours * opacity), np.uint8)
     above = (heat >= scale.mark).astype(np.uint8)
-    outlines, _ = cv2.findContours(above, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    outlines, _ = cv2.findContours(above, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
     cv2.drawContours(blended, outlines, -1, (255, 255, 255), 3, cv2.LINE_AA)
     cv2.drawContours(blended, outlines, -1, ALARM, 1, cv2.LINE_AA)
     return blended

@@ -46,6 +46,9 @@ class Figure:
     def __post_init__(self) -> None:
         if (self.value is None) != bool(self.reason):
             raise ValueError("a figure has either a value or a reason why it has none")
+        if isinstance(self.value, float) and self.value.is_integer():
+            # One way to write a number, so that a record read and written again is the same.
+            object.__setattr__(self, "value", int(self.value))
 
     @classmethod
     def missing(cls, reason: str) -> Self:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import subprocess
@@ -456,10 +457,9 @@ def test_what_people_see_has_every_finding_and_lines_that_can_be_copied(
     site: Site, root: Path
 ) -> None:
     findings = doctor.examine(root=root, installed=site.installed)
-    console = Console(width=60, record=True, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
-    console.print(doctor.render(findings))
-    console.file.close()
-    text = console.export_text()
+    page = io.StringIO()
+    doctor.show(findings, Console(width=60, file=page))
+    text = page.getvalue()
     for item in findings:
         assert item.name in text
     lines = [line.rstrip() for line in text.splitlines()]

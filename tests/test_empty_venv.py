@@ -147,7 +147,7 @@ def test_the_doctor_speaks_to_people_too(core: Environment) -> None:
 
 def test_exporting_says_in_one_paragraph_what_is_missing(core: Environment, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
-    done = core.run("jetlift", "export", "dinov2-small", "-o", out)
+    done = core.run("jetlift", "export", "dinov2-small", "--precision", "fp32", "-o", out)
     assert done.returncode == 4
     assert "is not installed" in done.stderr
     assert "pip install 'jetlift[export]'" in done.stderr

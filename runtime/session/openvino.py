@@ -11,11 +11,16 @@ Rules:
         imports it without, and changes nothing of the user's own settings.
     O5  An engine file is mapped, not read: its pages are shared and need no second copy. OpenVINO
         keeps no hold of the mapping, so the session does, until everything that reads it is gone.
+    O6  There is one Core per process, and it stays. Each Core gives its thread a signal stack and
+        on its way out puts back the one before; Cores that go in the order they came leave a stack
+        that is freed already, and the next Ctrl-C is a segmentation fault (OpenVINO 2025.3 to
+        2026.4, `SigAltStackSetup` of its CPU plugin).
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +95,7 @@ class OpenVINOSession(SessionBase):
         """
         config = configuration(arithmetic, threads)
         with failures(f"compile {path}"):
-            compiled = library().Core().compile_model(read_onnx(path), _DEVICE, config)
+            compiled = core().compile_model(read_onnx(path), _DEVICE, config)
         return cls(compiled, _info(compiled, arithmetic), part)
 
     @classmethod
@@ -123,7 +128,7 @@ class OpenVINOSession(SessionBase):
         return cls(compiled, _info(compiled, arithmetic), part, content)
 
     def _compute(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        arrays = {spec.name: in_place(feeds[spec.name]) for spec in self._inputs}
+        arrays = {i: in_place(feeds[spec.name]) for i, spec in enumerate(self._inputs)}
         with failures("run the graph"):
             results = self._request.infer(arrays, share_inputs=True, share_outputs=False)
         return {spec.name: results[index] for index, spec in enumerate(self._outputs)}
@@ -171,6 +176,16 @@ def library() -> ModuleType:
         with _no_telemetry():
             return _imported()
     return _imported()
+
+
+@functools.cache
+def core() -> Any:  # noqa: ANN401
+    """The process's one OpenVINO Core (rule O6).
+
+    Raises:
+        MissingPackageError: OpenVINO is not installed.
+    """
+    return library().Core()
 
 
 def configuration(arithmetic: str, threads: int | None) -> dict[str, Any]:
@@ -279,20 +294,16 @@ def _import(path: Path, config: dict[str, Any]) -> tuple[Any, object]:
     """Load an engine file; what it returns second must outlive what it returns first (rule O5)."""
     if path.stat().st_size == 0:
         raise PassportError(f"The engine {path} is empty", do=_REBUILD)
-    core = library().Core()
     # Copy on write: OpenVINO wants a writeable buffer, and the file must never change.
     mapped = library().Tensor(np.memmap(path, np.uint8, mode="c"), shared_memory=True)
-    try:
-        return core.import_model(mapped, _DEVICE, config), mapped
-    except TypeError:  # before 2025.4 it takes bytes alone, and copies them
-        return core.import_model(path.read_bytes(), _DEVICE, config), None
+    return core().import_model(mapped, _DEVICE, config), mapped
 
 
 def _info(compiled: Any, arithmetic: str) -> EngineInfo:  # noqa: ANN401
     with failures("say what it computes in"):
         found = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
-        device = str(library().Core().get_property(_DEVICE, "FULL_DEVICE_NAME"))
+        device = str(core().get_property(_DEVICE, "FULL_DEVICE_NAME"))
     if found != arithmetic:  # O1
         raise EngineLibraryError(
             f"OpenVINO would compute in {found}",
@@ -312,11 +323,8 @@ def _specs(ports: Any) -> list[TensorSpec]:  # noqa: ANN401
 
 
 def _spec(port: Any) -> TensorSpec:  # noqa: ANN401
-    name, kind, shape = (
-        port.any_name,
-        port.get_element_type().get_type_name(),
-        port.get_partial_shape(),
-    )
+    kind, shape = port.get_element_type().get_type_name(), port.get_partial_shape()
+    name = _name(port)
     if kind not in _DTYPES or shape.rank.is_dynamic:
         raise EngineLibraryError(
             f"Tensor {name} is {kind}{shape}",
@@ -326,3 +334,13 @@ def _spec(port: Any) -> TensorSpec:  # noqa: ANN401
         f"{name}_axis_{i}" if axis.is_dynamic else axis.get_length() for i, axis in enumerate(shape)
     )
     return TensorSpec(name=name, dtype=_DTYPES[kind], shape=axes)  # type: ignore[arg-type]
+
+
+def _name(port: Any) -> str:  # noqa: ANN401
+    """Name of a graph input or output.
+
+    A port bears the names of all tensors that optimisation made one with it, in no useful order;
+    the node behind it is called after the one that the graph declares.
+    """
+    declared = str(port.node.get_friendly_name()).removesuffix("/sink_port_0")
+    return declared if declared in port.names else str(port.any_name)

@@ -3,10 +3,9 @@
 Rules:
     A1  Only what the model sees is judged. Where its preprocessing crops, the borders are not, and
         each result says which part was seen.
-    A2  The threshold is mean + 3 standard deviations of good pictures' scores. From 3 pictures on
-        these are cross-validated: each is scored by a model that never saw it (5 folds, or one per
-        picture below 5). The model that is kept has seen all of them.
-    A3  Whatever weakens the model (few pictures, borders unseen) is a sentence in `notes`.
+    A2  A picture's score is the maximum of its smoothed map; from the threshold on it is anomalous.
+    A3  In drawings the colours begin at the mean score of good pictures and a line follows the
+        threshold. Their end is the same for every picture, but for those that go beyond it.
 """
 
 from __future__ import annotations
@@ -18,29 +17,23 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from jetlift.runtime.drawing import Scale, heat_overlay
-from jetlift.runtime.errors import ArtefactError, InputError, UsageError
+from jetlift.runtime.errors import ArtefactError, UsageError
 from jetlift.runtime.jsonform import field
 from jetlift.runtime.preprocess import Placement, place
 from jetlift.runtime.sources import Frame
 from jetlift.runtime.tasks import artefact, padim
 from jetlift.runtime.tasks.base import Outcome, Task, place_of
-from jetlift.runtime.tasks.encoder import Encoder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     import numpy.typing as npt
 
-    from jetlift.runtime.bundle import Bundle
-    from jetlift.runtime.session.base import Session
     from jetlift.runtime.tasks.base import Item
+    from jetlift.runtime.tasks.encoder import Encoder
 
     Floats = npt.NDArray[np.float32]
 
 SCHEMA_VERSION = 1
-DIMS, SEED, FOLDS = 100, 0, 5
-_FEW = 20
-_DEVIATIONS = 3.0
+KIND: Literal["jetlift-anomaly-model"] = "jetlift-anomaly-model"
 _WHAT = "an anomaly model"
 
 
@@ -68,7 +61,6 @@ class AnomalyHead:
     skipped: int = field(doc="Pictures that could not be read")
     seed: int = field(doc="Seed of the choice of dimensions")
     shrinkage_mean: float = field(doc="Mean weight of the identity in the covariances, 0 to 1")
-    map_mean: float = field(doc="Mean of good pictures' maps: where the drawn colours begin")
     threshold: Threshold = field(doc="Where anomalous begins")
     notes: tuple[str, ...] = field(doc="What weakens the model")
 
@@ -129,62 +121,6 @@ def _fit_together(arrays: dict[str, npt.NDArray[Any]]) -> bool:
     )
 
 
-def fit(
-    bundle: Bundle,
-    session: Session,
-    source: Iterable[Item],
-    *,
-    precision: str,
-    target: str,
-    part: str | None = None,
-    dims: int = DIMS,
-    seed: int = SEED,
-    progress: Callable[[int], None] | None = None,
-) -> AnomalyModel:
-    """Fit a model to good pictures.
-
-    Their features are kept in memory meanwhile: 4 bytes x patches x dims per picture, which is
-    0.1 MB with 256 patches and 100 dimensions.
-
-    Args:
-        bundle: The bundle whose part computes.
-        session: An engine of the part.
-        source: Good pictures.
-        precision: The session's variant, for the stamp.
-        target: The session's target, for the stamp.
-        part: Name of the part; may be left out where only one gives patch tokens.
-        dims: Feature dimensions to choose at random.
-        seed: Seed of that choice.
-        progress: Called with the number of pictures done.
-
-    Raises:
-        InputError: There are fewer than 2 pictures, or they are all the same.
-        UsageError: The part gives no patch tokens, or `dims` is below 1.
-        EngineLibraryError: The engine failed or returned no finite numbers.
-    """
-    if dims < 1:
-        raise UsageError(f"Got {dims} feature dimensions", expected="At least 1")
-    encoder = Encoder(bundle, session, part, patches=True)
-    features, placements, chosen = _collect(encoder, source, dims, seed, progress)
-    gaussians = padim.fit_gaussians(features)
-    maps_of = _Mapper(encoder)
-    threshold, map_mean = _judge_good(features, placements, gaussians, maps_of)
-    head = AnomalyHead(
-        kind="jetlift-anomaly-model",
-        schema_version=SCHEMA_VERSION,
-        stamp=artefact.stamp(bundle, encoder.part_name, precision, target),
-        arrays_sha256={},
-        pictures=len(features),
-        skipped=len(getattr(source, "skipped", ())),
-        seed=seed,
-        shrinkage_mean=float(gaussians.shrinkage.mean()),
-        map_mean=map_mean,
-        threshold=threshold,
-        notes=_notes(len(features), len(chosen), gaussians, placements, threshold),
-    )
-    return AnomalyModel(head, chosen, gaussians)
-
-
 class AnomalyTask(Task):
     """How far each picture is from good ones, and where.
 
@@ -203,7 +139,7 @@ class AnomalyTask(Task):
     name = "anomaly"
 
     def __init__(self, encoder: Encoder, model: AnomalyModel) -> None:
-        self._encoder, self._model, self._maps_of = encoder, model, _Mapper(encoder)
+        self._encoder, self._model, self._maps_of = encoder, model, Mapper(encoder)
         rows, columns = self._maps_of.grid_hw
         if rows * columns != len(model.gaussians.mean):
             raise ArtefactError(
@@ -238,7 +174,8 @@ class AnomalyTask(Task):
         fields, head = outcome.fields, self._model.head
         verdict = "anomalous" if fields["anomalous"] else "good"
         mark = head.threshold.value
-        scale = Scale(low=head.map_mean, mark=mark, high=mark + (mark - head.map_mean))
+        low = head.threshold.score_mean  # what the hottest spot of a good picture has
+        scale = Scale(low=low, mark=mark, high=max(mark + 2 * (mark - low), fields["score"]))
         name = Path(item.source).name
         return heat_overlay(
             item.image_bgr,
@@ -249,7 +186,7 @@ class AnomalyTask(Task):
         )
 
 
-class _Mapper:
+class Mapper:
     """From features to the map over what the model saw of a picture."""
 
     def __init__(self, encoder: Encoder) -> None:
@@ -258,99 +195,17 @@ class _Mapper:
         self.grid_hw = (rows, columns)
 
     def placement(self, frame: Frame) -> Placement:
+        """Where a picture lies in the part's input."""
         height, width = frame.image_bgr.shape[:2]
         return place((width, height), self._spec)
 
     def __call__(
         self, gaussians: padim.Gaussians, features: Floats, placement: Placement
     ) -> Floats:
+        """The smoothed map of one picture's features, float32 [height, width] of what is seen."""
         size_wh = (self._spec.size_wh[0], self._spec.size_wh[1])
         seen_wh = placement.crop_xywh[2:]
         return padim.heat_map(gaussians.distances(features), self.grid_hw, size_wh, seen_wh)
-
-
-def _collect(
-    encoder: Encoder,
-    source: Iterable[Item],
-    dims: int,
-    seed: int,
-    progress: Callable[[int], None] | None,
-) -> tuple[Floats, list[Placement], npt.NDArray[np.int64]]:
-    spec = encoder.image_spec
-    rows: list[Floats] = []
-    placements: list[Placement] = []
-    chosen = np.zeros(0, np.int64)
-    for item in source:
-        tokens = encoder.encode(item).patch_tokens
-        if tokens is None or not isinstance(item, Frame):
-            raise UsageError("The part returned no patch tokens", expected="Patch tokens")
-        if not rows:
-            chosen = padim.choose_dimensions(tokens.shape[1], dims, seed)
-        rows.append(tokens[:, chosen])
-        placements.append(place((item.image_bgr.shape[1], item.image_bgr.shape[0]), spec))
-        if progress is not None:
-            progress(len(rows))
-    if len(rows) < 2:
-        raise InputError(
-            f"Got {len(rows)} good pictures",
-            expected="At least 2, better 20 or more, that show how good ones differ",
-        )
-    return np.stack(rows), placements, chosen
-
-
-def _judge_good(
-    features: Floats,
-    placements: list[Placement],
-    gaussians: padim.Gaussians,
-    maps_of: _Mapper,
-) -> tuple[Threshold, float]:
-    """Scores of the good pictures by rule A2: the threshold, and the mean of their maps."""
-    count = len(features)
-    scores, means = np.empty(count), np.empty(count)
-    held_out = count > 2
-    folds = np.arange(count) % min(FOLDS, count)
-    for fold in range(folds.max() + 1) if held_out else (-1,):
-        judged = np.flatnonzero(folds == fold) if held_out else np.arange(count)
-        judge = padim.fit_gaussians(features[folds != fold]) if held_out else gaussians
-        for number in judged:
-            heat = maps_of(judge, features[number], placements[number])
-            scores[number], means[number] = heat.max(), heat.mean()
-    mean, std = float(scores.mean()), float(scores.std(ddof=1))
-    how = f"cross-validated in {folds.max() + 1} folds" if held_out else "of the fitting itself"
-    threshold = Threshold(
-        value=mean + _DEVIATIONS * std,
-        rule=f"mean + {_DEVIATIONS:g} standard deviations of {count} scores, {how}",
-        held_out=held_out,
-        score_mean=mean,
-        score_std=std,
-        score_max=float(scores.max()),
-    )
-    return threshold, float(means.mean())
-
-
-def _notes(
-    count: int,
-    dims: int,
-    gaussians: padim.Gaussians,
-    placements: list[Placement],
-    threshold: Threshold,
-) -> tuple[str, ...]:
-    notes = []
-    if count <= dims:
-        notes.append(
-            f"{count} good pictures are not enough for {dims} dimensions: the covariances are "
-            f"shrunk to the identity with a mean weight of {gaussians.shrinkage.mean():.2f}"
-        )
-    if not threshold.held_out:
-        notes.append(
-            "The threshold rests on the pictures the model was fitted to, since 2 leave none to "
-            "hold out: expect false alarms"
-        )
-    elif count < _FEW:
-        notes.append(f"The threshold rests on {count} pictures; {_FEW} or more would steady it")
-    if any(placement.crop_xywh[2:] != placement.resized_wh for placement in placements):
-        notes.append("The model crops: what lies outside `seen_xyxy` of a picture is not judged")
-    return tuple(notes)
 
 
 def _peak_xy(heat: Floats, placement: Placement) -> list[float]:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     Doubles = npt.NDArray[np.float64]
 
 VARIANCE_FLOOR = 0.01
+# Above 2**18 multiplications OpenBLAS wakes its threads, which on busy cores made one fit take
+# seconds instead of tenths (see resample.py).
+_PRODUCT = 2**18
 _SMOOTHING = 4 / 224  # standard deviation as a share of the map's side
 
 
@@ -52,8 +55,9 @@ class Gaussians:
         Args:
             features: float32 [patches, dims].
         """
-        centred = (features - self.mean)[..., None]
-        return np.asarray(np.linalg.norm((self.whitening @ centred)[..., 0], axis=-1), np.float32)
+        # einsum and not matmul: BLAS threads would fight with the engine's over the same cores.
+        whitened = np.einsum("pij,pj->pi", self.whitening, features - self.mean)
+        return np.asarray(np.linalg.norm(whitened, axis=-1), np.float32)
 
 
 def choose_dimensions(available: int, wanted: int, seed: int) -> npt.NDArray[np.int64]:
@@ -73,14 +77,11 @@ def fit_gaussians(features: Floats) -> Gaussians:
     Raises:
         InputError: There are fewer than 2 pictures, or they are all the same.
     """
-    count, patches, dims = features.shape
+    count, _, dims = features.shape
     if count < 2:
         raise InputError(f"Got {count} good pictures", expected="At least 2, better 20 or more")
     mean = features.mean(axis=0, dtype=np.float64)
-    covariances = np.empty((patches, dims, dims))
-    for patch in range(patches):  # one at a time: all at once would double the memory
-        centred = features[:, patch].astype(np.float64) - mean[patch]
-        covariances[patch] = centred.T @ centred / count
+    covariances = _covariances(features, mean)
     variances = np.trace(covariances, axis1=1, axis2=2) / dims
     if not variances.any():
         raise InputError(
@@ -92,7 +93,7 @@ def fit_gaussians(features: Floats) -> Gaussians:
     diagonal = np.arange(dims)
     floor = VARIANCE_FLOOR * variances.mean()
     covariances[:, diagonal, diagonal] += (shrinkage * variances + floor)[:, None]
-    whitening = np.linalg.inv(np.linalg.cholesky(covariances))
+    whitening = _inverse_of_lower(np.asarray(np.linalg.cholesky(covariances), np.float64))
     return Gaussians(mean.astype(np.float32), whitening.astype(np.float32), shrinkage)
 
 
@@ -114,6 +115,28 @@ def heat_map(
     full = cv2.resize(grid, size_wh, interpolation=cv2.INTER_LINEAR)
     seen = full[: seen_wh[1], : seen_wh[0]]
     return np.asarray(cv2.GaussianBlur(seen, (0, 0), _SMOOTHING * max(size_wh)), np.float32)
+
+
+def _covariances(features: Floats, mean: Doubles) -> Doubles:
+    """Maximum likelihood covariance per position, [patches, dims, dims]."""
+    count, patches, dims = features.shape
+    total = np.zeros((patches, dims, dims))
+    step = max(1, _PRODUCT // dims**2)
+    for start in range(0, count, step):
+        centred = (features[start : start + step] - mean).transpose(1, 0, 2)
+        total += centred.transpose(0, 2, 1) @ centred
+    return np.asarray(total / count, np.float64)
+
+
+def _inverse_of_lower(factors: Doubles) -> Doubles:
+    """Inverse of each lower triangular matrix [patches, dims, dims], by forward substitution."""
+    inverses = np.zeros_like(factors)
+    for row in range(factors.shape[1]):
+        pivots = factors[:, row, row, None]
+        above = factors[:, row : row + 1, :row] @ inverses[:, :row]
+        inverses[:, row] = -above[:, 0] / pivots
+        inverses[:, row, row] = 1 / pivots[:, 0]
+    return inverses
 
 
 def _oas_weights(covariances: Doubles, variances: Doubles, count: int) -> Doubles:

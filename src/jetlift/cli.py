@@ -48,7 +48,7 @@ app = typer.Typer(
 )
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _root(
     *,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
@@ -547,12 +547,12 @@ def doctor(*, as_json: JsonFlag = False) -> None:
 
     from rich.console import Console
 
-    from jetlift.doctor import examine, exit_code, render
+    from jetlift.doctor import examine, exit_code, show
 
     findings = examine()
     if as_json:
         console.show_json([asdict(finding) for finding in findings])
     else:
-        Console().print(render(findings))
+        show(findings, Console())
     if code := exit_code(findings):
         raise typer.Exit(code)

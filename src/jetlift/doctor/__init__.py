@@ -22,9 +22,10 @@ from jetlift.doctor.machine import examine_machine, is_jetson
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.console import RenderableType
+    from rich.console import Console
+    from rich.table import Table
 
-__all__ = ["Finding", "examine", "exit_code", "render"]
+__all__ = ["Finding", "examine", "exit_code", "show"]
 
 _TITLES = {
     "core": "Core",
@@ -57,13 +58,26 @@ def exit_code(findings: Sequence[Finding]) -> int:
     return 4 if any(item.group == "core" and item.status != "ok" for item in findings) else 0
 
 
-def render(findings: Sequence[Finding]) -> RenderableType:
-    """Show findings to people: a table, then the lines to copy, which no table wraps."""
-    from rich.console import Group
+def show(findings: Sequence[Finding], console: Console) -> None:
+    """Show findings to people: a table, then the lines to copy, whole however narrow it is."""
+    from rich.text import Text
+
+    console.print(_table(findings))
+    lines = [item for item in findings if item.mend]
+    if lines:
+        console.print(Text("\nTo get what is missing", style="bold"))
+    for item in lines:
+        console.print(Text(f"# {item.name}", style="dim"))
+        console.print(Text(item.mend), soft_wrap=True)
+
+
+def _table(findings: Sequence[Finding]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, show_header=False, padding=(0, 1), pad_edge=False)
+    for _ in range(3):
+        table.add_column(overflow="fold")
     for group, title in _TITLES.items():
         rows = [item for item in findings if item.group == group]
         if rows:
@@ -71,11 +85,4 @@ def render(findings: Sequence[Finding]) -> RenderableType:
         for item in rows:
             sign, colour = _SIGNS[item.status]
             table.add_row(Text(sign, style=colour), Text(f"  {item.name}"), Text(item.what))
-    lines = [item for item in findings if item.mend]
-    if not lines:
-        return table
-    parts: list[RenderableType] = [table, Text("\nTo get what is missing", style="bold")]
-    for item in lines:
-        parts.append(Text(f"# {item.name}", style="dim"))
-        parts.append(Text(item.mend, no_wrap=True, overflow="ignore"))
-    return Group(*parts)
+    return table

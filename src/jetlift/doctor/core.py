@@ -77,12 +77,11 @@ def try_import(module: str, installed: Installed) -> Tried:
 
 def cv2_error(error: ImportError) -> MachineError:
     """What to say where a command met the cv2 that the doctor would find broken."""
-    finding = _broken_cv2(str(error), Installed.here().flavours("opencv-python"))
     if isinstance(error, ModuleNotFoundError):
-        finding = Finding(
-            "core", "cv2", "missing", "is not installed", pip("install opencv-python")
-        )
-    return MachineError(f"OpenCV (cv2) {finding.what}", do=f"Mend it with: {finding.mend}")
+        line = pip("install opencv-python")
+        return MachineError("OpenCV (cv2) is not installed", do=f"Install it with: {line}")
+    mend, _ = _mend_cv2(str(error), Installed.here().flavours("opencv-python"))
+    return MachineError(f"OpenCV (cv2) does not import: {error}", do=f"Mend it with: {mend}")
 
 
 def pip(arguments: str) -> str:
@@ -132,7 +131,9 @@ def _cv2(installed: Installed, need: Requirement | None) -> Finding:
         return Finding("core", "cv2", "missing", "not installed", pip("install opencv-python"))
     tried = try_import("cv2", installed)
     if tried.error:
-        return _broken_cv2(tried.error, flavours)
+        mend, remark = _mend_cv2(tried.error, flavours)
+        what = f"does not import: {tried.error}{remark}"
+        return Finding("core", "cv2", "problem", what, mend, flavours)
     name = next(iter(flavours), "the system's own")
     streams = re.search(r"GStreamer:\s+YES", tried.told.get("build", ""))
     where = f"{name}, with{'' if streams else 'out'} GStreamer, {tried.told['file']}"
@@ -170,20 +171,17 @@ def _owner_of_cv2(installed: Installed, flavours: dict[str, str]) -> str | None:
     return owners[0] if len(owners) == 1 else None
 
 
-def _broken_cv2(error: str, flavours: dict[str, str]) -> Finding:
-    what, names = f"does not import: {error}", " ".join(flavours)
+def _mend_cv2(error: str, flavours: Mapping[str, str]) -> tuple[str, str]:
+    """The line that mends an import of cv2, and what else there is to say of it."""
     headless = pip("install opencv-python-headless")
-    if names:
+    if names := " ".join(flavours):
         headless = f"{pip(f'uninstall -y {names}')} && {headless}"
     if _OPENCV_LIBRARIES.search(error):
-        what += f". Where the system may not be changed, do without its windows: {headless}"
-        mend = as_root(_OPENCV_APT)
-    elif "numpy" in error or "_ARRAY_API" in error:
-        what += ". It was built for numpy 1"
-        mend = pip("install 'numpy<2'")
-    else:
-        mend = headless
-    return Finding("core", "cv2", "problem", what, mend, flavours)
+        remark = f". Where the system may not be changed, do without its windows: {headless}"
+        return as_root(_OPENCV_APT), remark
+    if "numpy" in error or "_ARRAY_API" in error:
+        return pip("install 'numpy<2'"), ". It was built for numpy 1"
+    return headless, ""
 
 
 def _command_line(installed: Installed, needs: list[Requirement]) -> Finding:

@@ -115,6 +115,26 @@ def test_an_output_that_is_an_input_is_a_copy_of_it(open_graph: Open, tmp_path: 
         assert not np.shares_memory(answer, given_array)
 
 
+def test_outputs_bear_the_names_that_the_graph_gives_them(open_graph: Open, tmp_path: Path) -> None:
+    """Optimisers drop Identity, and then one tensor goes by several names."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])
+    made = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 4]) for name in "zy"]
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"]),
+        helper.make_node("Identity", ["a"], ["z"]),
+        helper.make_node("Identity", ["a"], ["y"]),
+    ]
+    opset = helper.make_opsetid("", 18)
+    graph = helper.make_graph(nodes, "twice", [x], made)
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=9), tmp_path / "t.onnx")
+    with open_graph(tmp_path / "t.onnx") as session:
+        assert [spec.name for spec in session.outputs] == ["z", "y"]
+        answer = session.run({"x": drawn(2, 4)})
+        np.testing.assert_array_equal(answer["z"], np.maximum(drawn(2, 4), 0))
+        np.testing.assert_array_equal(answer["y"], answer["z"])
+        assert not np.shares_memory(answer["y"], answer["z"])
+
+
 def _fortran(x: Any) -> Any:
     return np.asfortranarray(x)
 

@@ -89,8 +89,7 @@ def test_float32_is_float32_in_every_layer(graphs: Mapping[str, Path], engine: P
 
 def test_an_arithmetic_that_was_not_asked_for_is_refused(graphs: Mapping[str, Path]) -> None:
     config = module.configuration("bf16", None)
-    core = module.library().Core()
-    compiled = core.compile_model(module.read_onnx(graphs["fp32"]), "CPU", config)
+    compiled = module.core().compile_model(module.read_onnx(graphs["fp32"]), "CPU", config)
     with pytest.raises(EngineLibraryError, match=r"bf16.*Expected|bf16.*f32"):
         module._info(compiled, "f32")
 
@@ -218,6 +217,28 @@ def test_importing_openvino_reports_nothing(tmp_path: Path) -> None:
     environment = {**ON_THIS_IMPORT_PATH, "HOME": str(tmp_path)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_is_an_interrupt_after_sessions_have_come_and_gone(
+    graphs: Mapping[str, Path],
+) -> None:
+    """Two OpenVINO Cores that go in the order they came turn it into a segmentation fault."""
+    code = (
+        "import os, signal, sys\n"
+        "from jetlift.runtime.session.openvino import OpenVINOSession\n"
+        "first = OpenVINOSession.from_onnx(sys.argv[1])\n"
+        "second = OpenVINOSession.from_onnx(sys.argv[1])\n"
+        "first.close(); second.close(); del first, second\n"
+        "try:\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    signal.pause()\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit(42)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(graphs["fp32"])], env=ON_THIS_IMPORT_PATH, check=False
+    )
+    assert done.returncode == 42
 
 
 def test_the_session_module_imports_no_library() -> None:
