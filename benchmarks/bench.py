@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jetlift.benchmarks import measure, report
+from jetlift.benchmarks.peak import SIZES
 from jetlift.benchmarks.results import compose, not_shown
 from jetlift.benchmarks.stop import StopRules
 from jetlift.jetson import board
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 _SEED = 0
 _SAMPLES = 16
 _PEAK_S = 3.0
+_COPY_BYTES: int | None = None  # as large as this machine's caches ask for
 _PEAK_LIMIT_S = 300.0
 _RECHECK_RUNS = 40
 _RECHECK_SHARE = 0.2
@@ -195,7 +197,9 @@ def _choose(bundle: Bundle, precisions: Sequence[str] | None) -> tuple[tuple[str
 
 
 def _peak(threads: int | None) -> tuple[Peak | None, str]:
-    job = measure.PeakJob(job="peak", threads=threads, time_limit_s=_PEAK_S)
+    job = measure.PeakJob(
+        job="peak", threads=threads, time_limit_s=_PEAK_S, sizes=SIZES, copy_bytes=_COPY_BYTES
+    )
     try:
         return measure.run_child(job, Peak, limit_s=_PEAK_LIMIT_S), ""
     except MachineError as error:
@@ -298,8 +302,7 @@ def _command(
         words += ["--precision", ",".join(precisions)]
     if threads is not None:
         words += ["--threads", str(threads)]
-    if rules.time_limit_s != StopRules.time_limit_s:
-        words += ["--time-limit", f"{rules.time_limit_s:g}"]
+    words += ["--time-limit-s", f"{rules.time_limit_s:g}"]
     if samples is not None:
         words += ["--samples", samples.name]
     return shlex.join([*words, "-o", out.name if out is not None else "report"])

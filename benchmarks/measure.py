@@ -83,11 +83,13 @@ class VariantJob:
 
 @dataclass(frozen=True)
 class PeakJob:
-    """Measure what this machine can reach."""
+    """Measure what this machine can reach; the fields are the arguments of `measure_peak`."""
 
     job: Literal["peak"]
     threads: int | None
     time_limit_s: float
+    sizes: tuple[int, ...]
+    copy_bytes: int | None
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ def _raised_again(told: Mapping[str, str]) -> JetliftError:
 
 def _death(what: str, code: int, stderr: str, free_bytes: int | None) -> MachineError:
     """Say of what a child died (rule C4)."""
-    last = stderr.strip()[-_SHOWN_STDERR_CHARS:]
+    last = " ".join(stderr.split())[-_SHOWN_STDERR_CHARS:]
     heard = f"Its last words: {last}" if last else "It said nothing"
     if code == -signal.SIGKILL:
         free = "" if free_bytes is None else f" ({free_bytes / 2**30:.1f} GiB were free before it)"

@@ -26,7 +26,7 @@ from jetlift.jetson import board
 from jetlift.runtime.record import ComputePeak, Figure, Peak, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float32]
 
-_SIZES = (1024, 2048)
+SIZES = (1024, 2048)
 _CHAIN = 2  # products one after another: input and output traffic then weighs less
 _MIN_RUNS = 3
 _COPY_RUNS = 5
@@ -43,12 +43,20 @@ _ARITHMETIC_PEAK = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}
 _LAYERS = {"fp32": ("f32",), "int8": ("i8", "u8")}
 
 
-def measure_peak(*, threads: int | None, time_limit_s: float) -> Peak:
+def measure_peak(
+    *,
+    threads: int | None,
+    time_limit_s: float,
+    sizes: Sequence[int] = SIZES,
+    copy_bytes: int | None = None,
+) -> Peak:
     """Measure this machine with OpenVINO and numpy (rules K1 to K4).
 
     Args:
         threads: Threads to compute with, or None for OpenVINO's choice.
         time_limit_s: Seconds for the products, roughly; each graph runs at least three times.
+        sizes: Edges of the square matrices.
+        copy_bytes: Size of the copies; None takes four times the last cache (rule K3).
 
     Raises:
         MissingPackageError: OpenVINO is not installed.
@@ -56,7 +64,7 @@ def measure_peak(*, threads: int | None, time_limit_s: float) -> Peak:
     """
     from jetlift.runtime.session import openvino as ov
 
-    graphs = list(_graphs())
+    graphs = list(_graphs(sizes))
     best: dict[str, tuple[float, str]] = {}
     used = threads or 1
     with ov.failures("measure this machine's peak"):
@@ -70,7 +78,7 @@ def measure_peak(*, threads: int | None, time_limit_s: float) -> Peak:
             run_s = _best_run_s(compiled, size, time_limit_s / len(graphs))
             tops = _CHAIN * 2 * size**3 / run_s / 1e12
             best[precision] = max(best.get(precision, (0.0, "")), (tops, how))
-    rate, how = _copy_rate(used)
+    rate, how = _copy_rate(used, copy_bytes)
     return Peak(
         compute={name: _compute_peak(name, best) for name in _LAYERS},
         memory_gb_per_s=Figure(round(rate, 3)),
@@ -89,10 +97,10 @@ def _compute_peak(precision: str, best: Mapping[str, tuple[float, str]]) -> Comp
     return ComputePeak(Figure(round(tops, 5)), how)
 
 
-def _graphs() -> Iterator[tuple[str, int, str, Any]]:
+def _graphs(sizes: Sequence[int]) -> Iterator[tuple[str, int, str, Any]]:
     """Products to try: precision, size, description, OpenVINO model."""
     rng = np.random.default_rng(0)
-    for size in _SIZES:
+    for size in sizes:
         weights = rng.uniform(-1, 1, (size, size)).astype(np.float32) / np.float32(size)
         shape = f"{_CHAIN} products of {size} x {size} x {size}"
         yield "fp32", size, f"{shape} with constant weights", _chain(size, weights, int8=False)
@@ -159,9 +167,9 @@ def best_of(
     return best_s
 
 
-def _copy_rate(threads: int) -> tuple[float, str]:
+def _copy_rate(threads: int, copy_bytes: int | None) -> tuple[float, str]:
     """Memory rate in 10^9 bytes per second, and how it was measured (rule K3)."""
-    size = _copy_bytes(board.last_cache_bytes(), board.available_bytes())
+    size = copy_bytes or _copy_bytes(board.last_cache_bytes(), board.available_bytes())
     source, destination = np.ones(size // 8), np.zeros(size // 8)
     destination.fill(2.0)  # touches every page: the system hands out zeroed memory only on use
     pairs = list(

@@ -71,7 +71,7 @@ class _Notes:
 
 def digits(value: float, count: int = 4) -> str:
     """A number with so many significant digits, never in exponent form."""
-    return f"{value:.{count}g}" if value < 10**count else f"{value:.0f}"
+    return f"{value:.{count}g}" if round(value) < 10**count else f"{value:.0f}"
 
 
 def mib(size_bytes: float) -> str:

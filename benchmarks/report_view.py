@@ -170,8 +170,8 @@ def _bar(result: Result, results: Sequence[Result], reference: Result | None, be
 def ms(value_ms: float) -> str:
     """A latency with its unit, three digits: `22.1 ms`, `410 µs`, `1.24 s`."""
     if value_ms >= 1000:
-        return f"{value_ms / 1000:.3g} s"
-    return f"{digits(value_ms, 3)} ms" if value_ms >= 1 else f"{value_ms * 1000:.3g} µs"
+        return f"{digits(value_ms / 1000, 3)} s"
+    return f"{digits(value_ms, 3)} ms" if value_ms >= 1 else f"{digits(value_ms * 1000, 3)} µs"
 
 
 def _p50(result: Result) -> float:

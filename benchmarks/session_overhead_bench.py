@@ -1,11 +1,12 @@
-"""What `session.run` costs beyond the engine's own call: the ratio of their medians.
+"""What `session.run` costs beyond the engine's own call, as a ratio.
 
     python benchmarks/session_overhead_bench.py BUNDLE [--precision fp32 --precision int8]
 
 Both sides run the same compiled graph in this process, one after the other and in changing order,
 on the same input. The bare side is the least that OpenVINO can be asked to do: input set once,
 `infer()`, output left where it lies. The session's side checks its feeds and hands out outputs that
-belong to the caller. Exit code 1 where a ratio is above the limit.
+belong to the caller. The ratio is the median over pairs of neighbouring calls, which a machine that
+slows down or speeds up meanwhile moves least. Exit code 1 where one is above the limit.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 LIMIT = 1.02
 WARM_UP_RUNS = 10
+MINIMUM_PAIRS = 50
 
 
 def example(spec: TensorSpec) -> Array:
@@ -57,24 +59,26 @@ def timed_ms(call: Callable[[], object]) -> float:
     return (time.perf_counter_ns() - started) / 1e6
 
 
-def compare(
-    first: Callable[[], object], second: Callable[[], object], seconds: float
-) -> tuple[float, float]:
-    """Median milliseconds of two calls, interleaved in changing order for so long."""
+def pairs_ms(
+    ours: Callable[[], object], bare: Callable[[], object], seconds: float
+) -> list[tuple[float, float]]:
+    """Milliseconds of neighbouring calls, ours first in every other pair, for so long."""
     for _ in range(WARM_UP_RUNS):
-        first()
-        second()
-    taken: tuple[list[float], list[float]] = ([], [])
+        ours()
+        bare()
+    pairs: list[tuple[float, float]] = []
     end = time.perf_counter() + seconds
     gc.disable()
     try:
-        while time.perf_counter() < end or len(taken[0]) < 50:
-            order = (0, 1) if len(taken[0]) % 2 else (1, 0)
-            for side in order:
-                taken[side].append(timed_ms((first, second)[side]))
+        while time.perf_counter() < end or len(pairs) < MINIMUM_PAIRS:
+            if len(pairs) % 2:
+                pairs.append((timed_ms(ours), timed_ms(bare)))
+            else:
+                second = timed_ms(bare)
+                pairs.append((timed_ms(ours), second))
     finally:
         gc.enable()
-    return statistics.median(taken[0]), statistics.median(taken[1])
+    return pairs
 
 
 def measure(
@@ -85,11 +89,12 @@ def measure(
         if not isinstance(session, OpenVINOSession):
             sys.exit("OpenVINO is not installed: pip install 'jetlift[cpu]'")
         feeds = {spec.name: example(spec) for spec in session.inputs}
-        ours, bare = compare(lambda: session.run(feeds), bare_call(session, feeds), seconds)
-    ratio = ours / bare
+        pairs = pairs_ms(lambda: session.run(feeds), bare_call(session, feeds), seconds)
+    ratio = statistics.median(ours / bare for ours, bare in pairs)
+    ours_ms, bare_ms = (statistics.median(side) for side in zip(*pairs, strict=True))
     print(
-        f"{bundle.manifest.model} {part} {precision}: session.run {ours:.3f} ms, "
-        f"bare call {bare:.3f} ms, ratio {ratio:.4f}"
+        f"{bundle.manifest.model} {part} {precision}: ratio {ratio:.4f} over {len(pairs)} pairs; "
+        f"medians: session.run {ours_ms:.3f} ms, bare call {bare_ms:.3f} ms"
     )
     return ratio
 

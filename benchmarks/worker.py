@@ -65,7 +65,12 @@ def _do(text: bytes) -> measure.VariantAnswer | Peak:
 def _measure_peak(job: PeakJob) -> Peak:
     from jetlift.benchmarks.peak import measure_peak
 
-    return measure_peak(threads=job.threads, time_limit_s=job.time_limit_s)
+    return measure_peak(
+        threads=job.threads,
+        time_limit_s=job.time_limit_s,
+        sizes=job.sizes,
+        copy_bytes=job.copy_bytes,
+    )
 
 
 def measure_variant(job: VariantJob, probe: Probe) -> measure.VariantAnswer:

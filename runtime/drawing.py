@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 PAPER, INK, FAINT = (250, 250, 250), (30, 30, 30), (120, 120, 120)
 ALARM = (48, 48, 208)
-_SMALLEST_SIDE = 360  # smaller pictures are enlarged, or nobody could read what stands on them
+# Smaller pictures are enlarged, or nobody could read what stands on them; long thin ones less far.
+_SMALLEST_SIDE, _LARGEST_ENLARGED = 360, 1280
+_LETTERS_FOR_SIDE = 600  # letters grow with pictures above this, to be as readable beside them
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +115,8 @@ def heat_overlay(
     """
     picture, factor = _enlarged(image_bgr)
     left, top, right, bottom = (round(edge * factor) for edge in region_xyxy)
-    left, right = max(0, left), max(left + 1, min(picture.shape[1], right))
-    top, bottom = max(0, top), max(top + 1, min(picture.shape[0], bottom))
+    left, right = _inside(left, right, picture.shape[1])
+    top, bottom = _inside(top, bottom, picture.shape[0])
     drawn = (picture * np.float32(0.45)).astype(np.uint8)
     seen = picture[top:bottom, left:right]
     stretched = cv2.resize(
@@ -123,14 +125,22 @@ def heat_overlay(
     drawn[top:bottom, left:right] = _blended(seen, stretched, scale)
     if (right - left, bottom - top) != (picture.shape[1], picture.shape[0]):
         cv2.rectangle(drawn, (left, top), (right - 1, bottom - 1), PAPER, 1)
-    return _titled(np.hstack([drawn, _colour_bar(drawn.shape[0], scale)]), title)
+    unit = max(1.0, min(drawn.shape[:2]) / _LETTERS_FOR_SIDE)
+    return _titled(np.hstack([drawn, _colour_bar(drawn.shape[0], scale, unit)]), title, unit)
+
+
+def _inside(start: int, end: int, length: int) -> tuple[int, int]:
+    """The same span within 0 to length, of one pixel at least."""
+    start = min(max(0, start), length - 1)
+    return start, min(max(start + 1, end), length)
 
 
 def _blended(seen: Picture, heat: npt.NDArray[Any], scale: Scale) -> Picture:
     shares = scale.shares(heat)
     colours = cv2.applyColorMap((shares * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
     opacity = (0.75 * shares**0.75)[..., None]
-    blended = np.asarray(np.rint(seen * (1 - opacity) + colours * opacity), np.uint8)
+    mixed = np.rint(seen * (1 - opacity) + colours * opacity)
+    blended = np.ascontiguousarray(mixed, np.uint8)  # OpenCV draws on nothing else
     above = (heat >= scale.mark).astype(np.uint8)
     outlines, _ = cv2.findContours(above, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
     cv2.drawContours(blended, outlines, -1, (255, 255, 255), 3, cv2.LINE_AA)
@@ -138,29 +148,36 @@ def _blended(seen: Picture, heat: npt.NDArray[Any], scale: Scale) -> Picture:
     return blended
 
 
-def _colour_bar(height: int, scale: Scale) -> Picture:
-    bar = _paper(height, 92)
-    top, bottom = 14, height - 14
+def _colour_bar(height: int, scale: Scale, unit: float) -> Picture:
+    bar = _paper(height, round(92 * unit))
+    top = min(round(14 * unit), height // 3)
+    bottom = max(height - top, top + 1)
+    left, right, thickness = round(14 * unit), round(32 * unit), round(2 * unit)
     ramp = np.linspace(255, 0, bottom - top).astype(np.uint8)[:, None]
-    bar[top:bottom, 14:32] = cv2.applyColorMap(np.repeat(ramp, 18, axis=1), cv2.COLORMAP_INFERNO)
+    colours = cv2.applyColorMap(np.repeat(ramp, right - left, axis=1), cv2.COLORMAP_INFERNO)
+    bar[top:bottom, left:right] = colours.reshape(bottom - top, right - left, 3)
     for value, colour in ((scale.low, INK), (scale.high, INK), (scale.mark, ALARM)):
         y = round(bottom - (bottom - top) * float(scale.shares(np.array(value))))
-        cv2.line(bar, (10, y), (38, y), colour, 2)
-        _write(bar, f"{value:.3g}", (42, y + 5), 0.42, colour)
+        cv2.line(bar, (left - 4, y), (right + 4, y), colour, thickness)
+        _write(bar, f"{value:.3g}", (right + 8, y + round(5 * unit)), 0.42 * unit, colour)
     return bar
 
 
-def _titled(picture: Picture, title: str) -> Picture:
-    strip = _paper(30, picture.shape[1])
-    _write(strip, _shortened(title, picture.shape[1] - 20, 0.5), (10, 20), 0.5)
+def _titled(picture: Picture, title: str, unit: float) -> Picture:
+    strip = _paper(round(30 * unit), picture.shape[1])
+    text = _shortened(title, picture.shape[1] - 20, 0.5 * unit)
+    _write(strip, text, (10, round(20 * unit)), 0.5 * unit)
     return np.vstack([strip, picture])
 
 
 def _enlarged(image_bgr: npt.NDArray[Any]) -> tuple[Picture, float]:
-    factor = max(1.0, _SMALLEST_SIDE / max(1, min(image_bgr.shape[:2])))
+    height, width = image_bgr.shape[:2]
+    factor = max(
+        1.0, min(_SMALLEST_SIDE / min(height, width), _LARGEST_ENLARGED / max(height, width))
+    )
     if factor == 1.0:
         return np.asarray(image_bgr, np.uint8), 1.0
-    size_wh = (round(image_bgr.shape[1] * factor), round(image_bgr.shape[0] * factor))
+    size_wh = (round(width * factor), round(height * factor))
     enlarged = cv2.resize(image_bgr, size_wh, interpolation=cv2.INTER_NEAREST)
     return np.asarray(enlarged, np.uint8), factor
 
@@ -193,7 +210,8 @@ def _write(
     size: float,
     colour: tuple[int, int, int] = INK,
 ) -> None:
-    cv2.putText(picture, _ascii(text), at_xy, FONT, size, colour, 1, cv2.LINE_AA)
+    thickness = max(1, round(size / 0.5))
+    cv2.putText(picture, _ascii(text), at_xy, FONT, size, colour, thickness, cv2.LINE_AA)
 
 
 def _shortened(text: str, width: int, size: float) -> str:

@@ -67,7 +67,8 @@ def expand(
             matches = (Path(match) for match in glob.iglob(name, recursive=True))  # noqa: PTH207 - Path.glob refuses absolute patterns
             return _some(_known(matches, in_pattern), name, what, in_pattern)
     except (OSError, ValueError) as error:  # names too long, folders closed to us, null bytes
-        raise InputError(f"{_shown(name)} cannot be looked up: {error}") from error
+        reason = getattr(error, "strerror", None) or error  # without the name once more
+        raise InputError(f"{_shown(name)} cannot be looked up: {reason}") from error
     kind = "is neither a file nor a folder" if Path(name).exists() else "does not exist"
     raise InputError(
         f"{_shown(name)} {kind}",

@@ -75,12 +75,20 @@ def decode_picture(content: bytes) -> npt.NDArray[np.uint8]:
     try:
         with opencv.quiet():
             image: npt.NDArray[Any] | None = cv2.imdecode(
-                np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR
+                np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
             )
     except cv2.error as error:
         raise UnreadablePictureError(f"OpenCV says: {error.err}") from error
     if image is None:
         raise UnreadablePictureError("it is not a whole picture in a format that OpenCV knows")
+    return _eight_bits(image)
+
+
+def _eight_bits(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    if image.dtype == np.uint16:
+        return (image >> 8).astype(np.uint8)  # OpenCV's own way depends on the file's format
+    if image.dtype != np.uint8:
+        raise UnreadablePictureError(f"its values are {image.dtype}, not 8 or 16 bits")
     return np.asarray(image, np.uint8)
 
 

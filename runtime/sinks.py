@@ -7,7 +7,7 @@ Rules:
     K2  Arrays and video appear whole under their name or not at all (see atomic.py). So does each
         picture.
     K3  Two inputs never share a picture's name, whatever their folders: the second is `name-2`.
-        A picture never replaces the input it was drawn from.
+        Pictures are never written among the inputs, where one could replace another's input.
     K4  A disk that is full or closed is a StorageError.
 """
 
@@ -205,8 +205,15 @@ class PictureSink:
         """Write one picture and say where.
 
         Raises:
+            UsageError: The input lies in the very folder of the pictures (rule K3).
             StorageError: The disk is full.
         """
+        if Path(source).resolve().parent == self.folder.resolve():
+            raise UsageError(
+                f"Pictures were to be written into {self.folder}, where the input {source} lies",
+                expected="A folder of their own, so that no input is ever replaced",
+                do="Choose another output folder",
+            )
         path = self._free_path(source, index)
         _, encoded = cv2.imencode(self._suffix, image_bgr)
         atomic.write_bytes(path, encoded.tobytes())
@@ -221,7 +228,7 @@ class PictureSink:
             again = "" if number == 1 else f"-{number}"
             path = self.folder / f"{stem}{again}.{self._label}{self._suffix}"
             key = path.name.casefold()  # some filesystems do not tell A from a
-            if key not in self._taken and path.resolve() != Path(source).resolve():
+            if key not in self._taken:
                 self._taken.add(key)
                 return path
             number += 1

@@ -146,11 +146,15 @@ def test_cv2_without_a_system_library(site: Site, library: str) -> None:
 
 def test_a_command_that_meets_a_broken_cv2_says_the_same() -> None:
     error = core.cv2_error(ImportError("libGL.so.1: cannot open shared object file", name="cv2"))
+    assert error is not None
     assert error.exit_code == 4
     assert str(error).startswith("OpenCV (cv2) does not import: libGL.so.1: cannot open")
     assert str(error).endswith("apt-get install -y libgl1 libglib2.0-0")
     absent = core.cv2_error(ModuleNotFoundError("No module named 'cv2'", name="cv2"))
     assert str(absent).endswith("pip install opencv-python")
+    old = core.cv2_error(ImportError("numpy.core.multiarray failed to import"))
+    assert str(old).endswith("pip install 'numpy<2'")
+    assert core.cv2_error(ImportError("No module named 'onnx'", name="onnx")) is None
 
 
 def test_cv2_built_for_numpy_1(site: Site) -> None:

@@ -67,9 +67,10 @@ class OpenVINOSession(SessionBase):
     ) -> None:
         inputs, outputs = named_by(part, _specs(compiled.inputs), _specs(compiled.outputs))
         super().__init__(info, inputs, outputs)
-        self._content = content  # rule O5
-        self.compiled = compiled
+        # In this order, since an object that nobody closes lets go of the first first (rule O5).
         self._request = compiled.create_infer_request()
+        self.compiled = compiled
+        self._content = content
 
     @classmethod
     def from_onnx(

@@ -46,11 +46,11 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        if isinstance(error, ImportError) and error.name == "cv2":
+        if isinstance(error, ImportError):
             from jetlift.doctor.core import cv2_error
 
-            refusal = cv2_error(error)
-            return _say(str(refusal), refusal.exit_code)
+            if refusal := cv2_error(error):
+                return _say(str(refusal), refusal.exit_code)
         if os.environ.get("JETLIFT_TRACEBACK"):
             raise
         return _say(

@@ -388,7 +388,7 @@ def fit(
 ) -> None:
     """Learn what good pictures look like (PaDiM), for 'jetlift run --task anomaly'."""
     from jetlift.runtime.sources import open_source
-    from jetlift.runtime.tasks.anomaly import fit as fit_model
+    from jetlift.runtime.tasks.anomaly_fit import fit as fit_model
 
     with (
         _session(bundle, precision, target, threads) as (opened, part, session),

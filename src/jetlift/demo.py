@@ -140,7 +140,7 @@ def _anomaly(show: _Show) -> list[tuple[Path, str]]:
     from jetlift.runtime.session import open_session
     from jetlift.runtime.sources import open_source
     from jetlift.runtime.tasks import open_task
-    from jetlift.runtime.tasks.anomaly import fit
+    from jetlift.runtime.tasks.anomaly_fit import fit
 
     out = show.out / "anomaly"
     verdicts: list[tuple[str, bool]] = []

@@ -71,7 +71,7 @@ def test_a_child_imports_one_engine_library_and_nothing_of_export(bundle: Bundle
         "heavy = {'torch', 'onnx', 'onnxruntime', 'transformers', 'matplotlib', 'jinja2', 'typer'};"
         "sys.stderr.write(' '.join(sorted(heavy & set(sys.modules)))); sys.exit(3)"
     )
-    with pytest.raises(MachineError, match="ended with code 3 and no answer. It said nothing"):
+    with pytest.raises(MachineError, match=r"ended with code 3 and no answer. It said nothing"):
         _run(bundle, code)
 
 
@@ -92,7 +92,7 @@ def test_a_killed_child_is_told_as_out_of_memory(bundle: Bundle) -> None:
 
 
 def test_a_crash_names_its_signal(bundle: Bundle) -> None:
-    with pytest.raises(MachineError, match="crashed with SIGILL. Its last words: bad opcode"):
+    with pytest.raises(MachineError, match=r"crashed with SIGILL. Its last words: bad opcode"):
         _run(
             bundle,
             "import os, signal, sys; sys.stderr.write('bad opcode'); sys.stderr.flush();"
@@ -101,7 +101,7 @@ def test_a_crash_names_its_signal(bundle: Bundle) -> None:
 
 
 def test_a_child_that_breaks_gives_its_last_words(bundle: Bundle) -> None:
-    with pytest.raises(MachineError, match="ended with code 1 and no answer.*KeyError: 'gone'"):
+    with pytest.raises(MachineError, match=r"ended with code 1 and no answer.*KeyError: 'gone'"):
         _run(bundle, "raise KeyError('gone')")
 
 
@@ -134,7 +134,8 @@ def test_ctrl_c_ends_the_child_too(bundle: Bundle, tmp_path: Path) -> None:
         "import sys; sys.path.insert(0, sys.argv[2])\n"
         "from jetlift.benchmarks import measure, stop\n"
         "rules = stop.StopRules()\n"
-        "job = measure.VariantJob('variant', sys.argv[1], 'mlp', 'int8', 'cpu', 1, rules, 0, None)\n"
+        "job = measure.VariantJob("
+        "'variant', sys.argv[1], 'mlp', 'int8', 'cpu', 1, rules, 0, None)\n"
         f"child = [sys.executable, '-c', {_sleeper(pid_file)!r}]\n"
         "measure.run_child(job, measure.VariantAnswer, limit_s=300, worker=child)"
     )
@@ -170,15 +171,11 @@ def test_errors_of_the_child_are_raised_again_as_the_same_class(
     bundle: Bundle, tmp_path: Path
 ) -> None:
     with pytest.raises(UnknownNameError, match="has no int4w variant"):
-        measure.run_child(
-            _job(bundle.folder, variant="int4w"), VariantAnswer, limit_s=PATIENCE_S
-        )
+        measure.run_child(_job(bundle.folder, variant="int4w"), VariantAnswer, limit_s=PATIENCE_S)
     altered = tiny_bundle(tmp_path / "tiny", precisions=("fp32",))
     (altered.folder / "mlp.fp32.onnx").write_bytes(b"not a graph")
     with pytest.raises(BundleError, match=r"mlp\.fp32\.onnx"):
-        measure.run_child(
-            _job(altered.folder, variant="fp32"), VariantAnswer, limit_s=PATIENCE_S
-        )
+        measure.run_child(_job(altered.folder, variant="fp32"), VariantAnswer, limit_s=PATIENCE_S)
 
 
 @pytest.mark.parametrize("name", ["UsageError", "PassportError", "EngineLibraryError"])
@@ -285,7 +282,7 @@ def test_patience_grows_with_the_limits() -> None:
     assert measure.patience_s(stop.StopRules(time_limit_s=600)) > 600 + measure.patience_s(FEW)
 
 
-def test_a_failing_library_is_an_error_of_that_class(bundle: Bundle, tmp_path: Path) -> None:
+def test_a_failing_library_is_an_error_of_that_class(tmp_path: Path) -> None:
     broken = tiny_bundle(tmp_path / "tiny", precisions=("fp32",))
     text = (broken.folder / "bundle.json").read_text()
     graph = broken.folder / "mlp.fp32.onnx"
@@ -293,9 +290,7 @@ def test_a_failing_library_is_an_error_of_that_class(bundle: Bundle, tmp_path: P
     graph.write_bytes(b"\x00" * old_size)
     (broken.folder / "bundle.json").write_text(text.replace(old_sha, _digest(graph)))
     with pytest.raises(EngineLibraryError):
-        measure.run_child(
-            _job(broken.folder, variant="fp32"), VariantAnswer, limit_s=PATIENCE_S
-        )
+        measure.run_child(_job(broken.folder, variant="fp32"), VariantAnswer, limit_s=PATIENCE_S)
 
 
 def _digest(path: Path) -> str:

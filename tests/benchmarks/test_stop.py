@@ -71,7 +71,7 @@ def test_the_interval_holds_the_median_and_lies_within_the_samples(samples: list
 def test_the_interval_covers_the_true_median_as_often_as_it_says() -> None:
     rng = np.random.default_rng(5)
     draws = rng.lognormal(0, 0.5, (4000, 41))  # median 1, with a right tail as latencies have
-    hits = [low <= 1 <= high for low, high in (stop.median_interval(d, 0.95) for d in draws)]  # type: ignore[misc,arg-type]
+    hits = [low <= 1 <= high for low, high in (stop.median_interval(d, 0.95) for d in draws)]  # type: ignore[misc]
     assert 0.95 <= np.mean(hits) <= 0.98
 
 
@@ -184,7 +184,7 @@ def test_a_summary_is_in_order(samples: list[float]) -> None:
     assert told.p90_ms.value is not None
     slack = 1e-4  # figures are rounded to ten nanoseconds
     figures = [told.min_ms, told.p50_ms, told.p90_ms.value, told.p99_ms.value, max(samples)]
-    assert all(a <= b + slack for a, b in zip(figures, figures[1:], strict=False))
+    assert (np.diff(figures) >= -slack).all()
     assert told.samples_ms == tuple(samples)
     assert told.min_ms - slack <= told.mean_ms <= max(samples) + slack
 

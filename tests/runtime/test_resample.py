@@ -31,12 +31,17 @@ def as_this_pillow_does() -> bool | None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(SIDES, SIDES, SIDES, SIDES, st.sampled_from(sorted(FILTERS)), st.booleans(), st.integers(0))
+@given(
+    image_wh=st.tuples(SIDES, SIDES),
+    size_wh=st.tuples(SIDES, SIDES),
+    kind=st.sampled_from(sorted(FILTERS)),
+    hard=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
 def test_every_byte_is_pillows(
-    width: int, height: int, new_width: int, new_height: int, kind: str, hard: bool, seed: int
+    *, image_wh: tuple[int, int], size_wh: tuple[int, int], kind: str, hard: bool, seed: int
 ) -> None:
-    image = noise(width, height, seed % 2**32, hard=hard)
-    size_wh = (new_width, new_height)
+    image = noise(*image_wh, seed, hard=hard)
     ours = resample(image, size_wh, kind, width_first=as_this_pillow_does())
     np.testing.assert_array_equal(ours, by_pillow(image, size_wh, kind))
 

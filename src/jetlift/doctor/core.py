@@ -75,8 +75,11 @@ def try_import(module: str, installed: Installed) -> Tried:
     return Tried({}, next(reversed(done.stderr.strip().splitlines()), "it failed without a word"))
 
 
-def cv2_error(error: ImportError) -> MachineError:
-    """What to say where a command met the cv2 that the doctor would find broken."""
+def cv2_error(error: ImportError) -> MachineError | None:
+    """What to say where cv2 did not import; None where the error is not about cv2."""
+    built_for_another_numpy = "numpy.core.multiarray failed to import" in str(error)
+    if error.name != "cv2" and not built_for_another_numpy:
+        return None
     if isinstance(error, ModuleNotFoundError):
         line = pip("install opencv-python")
         return MachineError("OpenCV (cv2) is not installed", do=f"Install it with: {line}")

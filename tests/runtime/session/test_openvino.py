@@ -173,13 +173,25 @@ def test_a_loaded_engine_lives_as_long_as_its_session(engine: Path, tmp_path: Pa
         lambda _content: b"",
         lambda _content: b"not an engine",
         lambda content: content[: len(content) // 2],
-        lambda content: content.replace(b"ov=20", b"ov=19", 1),
     ],
-    ids=["empty", "garbage", "half", "another version"],
+    ids=["empty", "garbage", "half"],
 )
 def test_a_damaged_engine_is_refused(engine: Path, tmp_path: Path, damage: Any) -> None:
     path = tmp_path / "damaged.engine"
     path.write_bytes(damage(engine.read_bytes()))
+    with pytest.raises(PassportError, match="jetlift build"):
+        OpenVINOSession.from_engine(path)
+
+
+def test_an_engine_of_another_version_is_refused_by_openvino_too(
+    engine: Path, tmp_path: Path
+) -> None:
+    """The passport refuses it first; this is for whoever calls from_engine alone."""
+    content = engine.read_bytes()
+    if b"ov=20" not in content[:256]:
+        pytest.skip("this OpenVINO writes no version into its files (2026 does)")
+    path = tmp_path / "old.engine"
+    path.write_bytes(content.replace(b"ov=20", b"ov=19", 1))
     with pytest.raises(PassportError, match="jetlift build"):
         OpenVINOSession.from_engine(path)
 

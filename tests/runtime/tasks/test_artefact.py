@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from jetlift.runtime.errors import ArtefactError, InputError, StorageError
+from jetlift.runtime.tasks import artefact
+from jetlift.runtime.tasks.anomaly import AnomalyModel
+from jetlift.runtime.tasks.search import Entry, Index, IndexHead
+
+if TYPE_CHECKING:
+    from jetlift.runtime.bundle import Bundle
+
+
+@pytest.fixture
+def index(bundle: Bundle) -> Index:
+    head = IndexHead(
+        kind="jetlift-search-index",
+        schema_version=1,
+        stamp=artefact.stamp(bundle, "image", "fp32", "cpu"),
+        arrays_sha256={},
+        entries=(Entry("/photos/Größe.png", 0, 0.0), Entry("/a.txt", 7, None, "a text")),
+        skipped=0,
+    )
+    return Index(head, np.eye(2, 8, dtype=np.float32))
+
+
+@pytest.fixture
+def file(index: Index, tmp_path: Path) -> Path:
+    index.save(tmp_path / "index")
+    return tmp_path / "index"
+
+
+def rewrite(path: Path, **changed: Any) -> None:
+    """Put other arrays into a file; None takes one out."""
+    with np.load(path) as loaded:
+        arrays = {name: loaded[name] for name in loaded.files} | changed
+    with path.open("wb") as handle:
+        np.savez(handle, **{name: array for name, array in arrays.items() if array is not None})
+
+
+def head_text(path: Path) -> bytes:
+    with np.load(path) as loaded:
+        return loaded["head"].tobytes()
+
+
+def as_head(text: bytes) -> np.ndarray:
+    return np.frombuffer(text, np.uint8)
+
+
+def test_a_file_is_plain_arrays_and_json(file: Path, index: Index) -> None:
+    with np.load(file, allow_pickle=False) as loaded:
+        assert sorted(loaded.files) == ["head", "vectors"]
+    read = Index.load(file)
+    assert replace(read.head, arrays_sha256={}) == index.head
+    np.testing.assert_array_equal(read.vectors, index.vectors)
+
+
+def test_the_same_content_makes_the_same_bytes(index: Index, file: Path, tmp_path: Path) -> None:
+    index.save(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == file.read_bytes()
+
+
+def test_every_flipped_byte_of_the_vectors_is_noticed(file: Path) -> None:
+    content = file.read_bytes()
+    with zipfile.ZipFile(file) as archive:
+        info = archive.getinfo("vectors.npy")
+    start = info.header_offset + 30 + len("vectors.npy")
+    for offset in range(start, start + info.file_size + 20, 7):
+        spoilt = bytearray(content)
+        spoilt[offset] ^= 0x10
+        file.write_bytes(spoilt)
+        with pytest.raises(ArtefactError):
+            Index.load(file)
+
+
+def test_vectors_of_another_file_are_noticed(file: Path) -> None:
+    rewrite(file, vectors=np.eye(2, 8, k=1, dtype=np.float32))
+    with pytest.raises(ArtefactError, match="not the ones that were written"):
+        Index.load(file)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, -40, -1])
+def test_a_cut_file_is_refused(file: Path, kept: int) -> None:
+    file.write_bytes(file.read_bytes()[:kept])
+    with pytest.raises(ArtefactError, match="cannot be read"):
+        Index.load(file)
+
+
+@pytest.mark.parametrize("content", [b"hello", b"{}", b"\x80\x04N."])
+def test_a_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "index"
+    path.write_bytes(content)
+    with pytest.raises(ArtefactError, match="is not a search index") as caught:
+        Index.load(path)
+    assert caught.value.exit_code == 3
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_is_ever_unpickled(tmp_path: Path) -> None:
+    path = tmp_path / "index"
+    with path.open("wb") as handle:
+        np.savez(handle, head=np.array([{"a": 1}], object), vectors=np.zeros(1))
+    with pytest.raises(ArtefactError, match="allow_pickle"):
+        Index.load(path)
+    with path.open("wb") as handle:
+        np.save(handle, np.array([{"a": 1}], object), allow_pickle=True)
+    with pytest.raises(ArtefactError, match="cannot be read"):
+        Index.load(path)
+
+
+def test_a_plain_npy_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "index"
+    with path.open("wb") as handle:
+        np.save(handle, np.zeros(3))
+    with pytest.raises(ArtefactError):
+        Index.load(path)
+
+
+def test_an_index_is_no_anomaly_model(file: Path) -> None:
+    with pytest.raises(ArtefactError, match="is not an anomaly model"):
+        AnomalyModel.load(file)
+
+
+def test_a_head_of_another_form_or_version_is_refused(file: Path) -> None:
+    text = head_text(file)
+    for old, new, says in (
+        (b'"schema_version": 1', b'"schema_version": 2', "schema version is 2"),
+        (b'"skipped": 0', b'"skipped": "no"', "skipped"),
+        (b"jetlift-search-index", b"other-search-index", "kind"),
+        (b"{", b"[", "JSON"),
+    ):
+        rewrite(file, head=as_head(text.replace(old, new, 1)))
+        with pytest.raises(ArtefactError, match=says):
+            Index.load(file)
+    for head in (None, np.zeros(3)):
+        rewrite(file, head=head)
+        with pytest.raises(ArtefactError, match="no head"):
+            Index.load(file)
+
+
+def test_entries_and_vectors_must_be_as_many(index: Index, tmp_path: Path) -> None:
+    for vectors in (np.eye(3, 8, dtype=np.float32), np.eye(2, 8), np.zeros(2, np.float32)):
+        replace(index, vectors=vectors).save(tmp_path / "index")
+        with pytest.raises(ArtefactError, match="do not fit its entries"):
+            Index.load(tmp_path / "index")
+
+
+def test_a_missing_file_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no file"):
+        Index.load(tmp_path / "index")
+
+
+def test_a_place_that_cannot_be_written_is_a_storage_error(index: Index, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError):
+        index.save(tmp_path / "file" / "index")
+
+
+def test_another_bundle_part_or_precision_is_refused(bundle: Bundle) -> None:
+    stamp = artefact.stamp(bundle, "image", "fp32", "cpu")
+    artefact.check_stamp(stamp, bundle, "image", "fp32", "The index")
+    other_target = replace(stamp, target="orin-nano-8gb", bundle_folder="/elsewhere")
+    artefact.check_stamp(other_target, bundle, "image", "fp32", "The index")
+    with pytest.raises(ArtefactError, match="another bundle of tiny"):
+        artefact.check_stamp(
+            replace(stamp, bundle_sha256="0" * 64), bundle, "image", "fp32", "The index"
+        )
+    with pytest.raises(ArtefactError, match="made with image at fp32") as caught:
+        artefact.check_stamp(stamp, bundle, "image", "int8", "The index")
+    assert caught.value.exit_code == 3
+    assert "--precision fp32" in str(caught.value)
