@@ -106,6 +106,7 @@ def count(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> Grap
         operations_by_precision=by_precision,
         weight_bytes=graph.weight_bytes,
         activation_bytes=sum(row.output_bytes for row in rows),
+        uncounted=tuple(uncounted),
     )
     return GraphCost(cost, tuple(rows), tuple(uncounted))
 

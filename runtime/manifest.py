@@ -111,6 +111,9 @@ class Cost:
     activation_bytes: float = field(
         doc="Bytes of every intermediate tensor once, without fusion or reuse"
     )
+    uncounted: tuple[str, ...] = field(
+        doc="Nodes that no rule counts, with the reason; the totals are without them", default=()
+    )
 
 
 @dataclass(frozen=True)

@@ -110,9 +110,8 @@ def load(
     if not path.is_file():
         raise InputError(f"{path} is no file", expected=f"The file of {what}")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            contents: dict[str, Array] = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+        contents = _read(path)
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise _refused(path, what, f"it cannot be read ({error})") from error
     text = contents.pop(_HEAD, None)
     if text is None or text.dtype != np.uint8:
@@ -148,6 +147,14 @@ def check_stamp(stamped: Stamp, bundle: Bundle, part: str, precision: str, what:
             expected=f"Numbers of {part} at {precision}, as asked",
             do=f"Use --precision {stamped.precision}, or make it again",
         )
+
+
+def _read(path: Path) -> dict[str, Array]:
+    with path.open("rb") as handle:  # np.load would leave it open where it fails
+        archive = np.load(handle, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise ValueError("a single array, not an archive of them")  # noqa: TRY004 - see load
+        return {name: archive[name] for name in archive.files}
 
 
 def _refused(path: Path, what: str, problem: str) -> ArtefactError:

@@ -217,6 +217,9 @@ def _show_bundle(bundle: Bundle, *, as_json: bool) -> None:
             )
     columns = ("part", "variant", "MB", "GOP (MAC x 2)", "fidelity to fp32")
     console.show_table(f"{manifest.model} in {bundle.folder}", columns, rows)
+    for part, described in manifest.parts.items():
+        for uncounted in described.variants["fp32"].cost.uncounted:
+            console.say(f"Not counted in {part}'s operations: {uncounted}")
     if manifest.weights.note:
         console.say(f"Weights: {manifest.weights.source}. {manifest.weights.note}.")
 

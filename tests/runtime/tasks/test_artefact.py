@@ -70,8 +70,9 @@ def test_every_flipped_byte_of_the_vectors_is_noticed(file: Path) -> None:
     content = file.read_bytes()
     with zipfile.ZipFile(file) as archive:
         info = archive.getinfo("vectors.npy")
-    start = info.header_offset + 30 + len("vectors.npy")
-    for offset in range(start, start + info.file_size + 20, 7):
+    lengths = content[info.header_offset + 26 : info.header_offset + 30]  # of name and extra field
+    start = info.header_offset + 30 + lengths[0] + lengths[2]
+    for offset in range(start, start + info.file_size, 7):
         spoilt = bytearray(content)
         spoilt[offset] ^= 0x10
         file.write_bytes(spoilt)

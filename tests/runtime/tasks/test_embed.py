@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,28 +84,3 @@ def test_unknown_names_are_refused(bundle: Bundle, session: Session) -> None:
         open_task("search", bundle, session, precision="fp32")
     with pytest.raises(UsageError, match="jetlift fit BUNDLE GOOD_DIR"):
         open_task("anomaly", bundle, session, precision="fp32")
-
-
-def test_sentences_end_to_end(minilm_bundle: Bundle, tmp_path: Path) -> None:
-    """The real MiniLM: neighbours in meaning are neighbours in the index."""
-    from jetlift.runtime.session import open_session
-    from jetlift.runtime.sources import open_texts
-    from jetlift.runtime.tasks.search import build_index
-
-    path = tmp_path / "lines.txt"
-    path.write_text("A cat sleeps on the sofa.\nThe robot welds a car door.\nIt rains today.\n")
-    with open_session(minilm_bundle, "text", "fp32") as session:
-        embed = open_task("embed", minilm_bundle, session, precision="fp32")
-        short = embed.run(TextItem("-", 0, "A kitten naps."))
-        assert (short["time_s"], short["tokens"], short["truncated"]) == (None, 7, False)
-        assert np.linalg.norm(short["embedding"]) == pytest.approx(1, abs=1e-5)
-        assert embed.run(TextItem("-", 0, "word " * 300))["truncated"]
-        with open_texts([str(path)]) as source:
-            index = build_index(minilm_bundle, session, source, precision="fp32", target="cpu")
-        search = open_task("search", minilm_bundle, session, precision="fp32", index=index, count=2)
-        item = TextItem("-", 0, "an industrial machine in a factory")
-        outcome = search.process(item)
-        assert outcome.fields["hits"][0]["text"] == "The robot welds a car door."
-        assert outcome.fields["hits"][0]["source"] == str(path)
-        assert outcome.fields["hits"][0]["index"] == 1
-        assert search.draw(item, outcome) is None

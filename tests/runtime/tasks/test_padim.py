@@ -17,16 +17,18 @@ def features(pictures: int, patches: int = 6, dims: int = 8, seed: int = 0) -> n
     return (drawn + centre).astype(np.float32)
 
 
-def test_distances_are_mahalanobis_distances_where_pictures_are_many() -> None:
-    good = features(4000)
+def test_distances_are_mahalanobis_distances_under_the_shrunk_covariance() -> None:
+    good = features(400)
     gaussians = padim.fit_gaussians(good)
     probe = features(1, seed=9)[0]
     for patch in range(good.shape[1]):
-        covariance = np.cov(good[:, patch].astype(np.float64), rowvar=False, bias=True)
-        floor = padim.VARIANCE_FLOOR * good.var(axis=0, dtype=np.float64).mean()
-        off = probe[patch] - good[:, patch].mean(axis=0)
-        exact = np.sqrt(off @ np.linalg.solve(covariance + floor * np.eye(8), off))
-        assert gaussians.distances(probe)[patch] == pytest.approx(exact, rel=0.02)
+        plain = np.cov(good[:, patch].astype(np.float64), rowvar=False, bias=True)
+        weight, floor = gaussians.shrinkage[patch], padim.VARIANCE_FLOOR * good.var(axis=0).mean()
+        added = weight * np.trace(plain) / 8 + floor
+        covariance = (1 - weight) * plain + added * np.eye(8)
+        off = probe[patch] - good[:, patch].mean(axis=0, dtype=np.float64)
+        exact = np.sqrt(off @ np.linalg.solve(covariance, off))
+        assert gaussians.distances(probe)[patch] == pytest.approx(exact, rel=1e-4)
 
 
 def test_shrinkage_is_the_oracle_approximating_weight() -> None:
