@@ -1,6 +1,6 @@
 """Do jetlift's latencies agree with a plain loop around the engine library? Exits 1 if not.
 
-    python benchmarks/bench_agreement_bench.py BUNDLE [--part NAME] [--rounds 7] [--runs 100]
+    python benchmarks/bench_agreement_bench.py BUNDLE [--part P] [--variant V] [--rounds 7]
 
 Each variant is timed by `jetlift bench`'s own measuring and by a child that imports OpenVINO and
 numpy alone, has a loop of five lines and shares no code with jetlift, in turns. The median over all
@@ -112,6 +112,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--part")
+    parser.add_argument("--variant")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--runs", type=int, default=100)
     given = parser.parse_args()
@@ -124,6 +125,7 @@ def main() -> int:
         for name, part in bundle.manifest.parts.items()
         if given.part in (None, name)
         for variant in part.variants
+        if given.variant in (None, variant)
     )
     print(f"largest difference {worst:.1%}, allowed {ALLOWED:.0%}")
     return int(worst > ALLOWED)

@@ -69,9 +69,7 @@ def measure_peak(
     used = threads or 1
     with ov.failures("measure this machine's peak"):
         for precision, size, how, model in graphs:
-            compiled = (
-                ov.core().compile_model(model, "CPU", ov.configuration("f32", threads))
-            )
+            compiled = ov.core().compile_model(model, "CPU", ov.configuration("f32", threads))
             used = int(compiled.get_property("INFERENCE_NUM_THREADS"))
             if not _ran_in(_LAYERS[precision], ov.executed_layers(compiled)):  # K2
                 continue

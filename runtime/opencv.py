@@ -2,6 +2,7 @@
 
 A missing camera or a broken file makes OpenCV and the FFmpeg in it write lines to stderr. jetlift
 says the same in one paragraph, so around such calls theirs are silenced and then restored.
+(OpenCV 4.8 writes a line about a cut BMP or PPM past its own log; that one stays.)
 """
 
 from __future__ import annotations
