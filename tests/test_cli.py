@@ -107,7 +107,7 @@ def test_embed_search_and_anomaly_on_a_tiny_bundle(capsys, tmp_path, pictures):
     assert len((out / "results.jsonl").read_text().splitlines()) == 2
     assert "not empty" in refused(capsys, 2, "run", bundle, pictures, "-o", out)
     shown(capsys, "index", bundle, pictures, "-o", tmp_path / "i.index")
-    found = shown(capsys, "search", bundle, tmp_path / "i.index", pictures / "3.jpg")
+    found = shown(capsys, "search", tmp_path / "i.index", pictures / "3.jpg")
     best = json.loads(found)["hits"][0]
     assert Path(best["source"]).name == "3.jpg"
     assert best["score"] == pytest.approx(1, abs=1e-4)
@@ -124,7 +124,11 @@ def test_artefacts_of_another_bundle_are_refused(capsys, tmp_path, pictures):
     first = tiny(tmp_path / "first")
     second = tiny(tmp_path / "second", precisions=("fp32",))
     shown(capsys, "index", first, pictures, "-o", tmp_path / "i.index")
-    refused(capsys, 3, "search", second, tmp_path / "i.index", pictures / "0.jpg")
+    refused(
+        capsys, 3, "search", tmp_path / "i.index", pictures / "0.jpg", "--bundle", second,
+    )  # fmt: skip
+    (first / "bundle.json").unlink()
+    refused(capsys, 2, "search", tmp_path / "i.index", pictures / "0.jpg")
 
 
 def test_truncated_picture_among_good_ones_is_named_and_the_rest_goes_on(

@@ -17,6 +17,8 @@ from jetlift.runtime import jsonform
 from jetlift.runtime.manifest import Manifest
 from jetlift.runtime.passport import Passport
 from jetlift.runtime.record import Record
+from jetlift.runtime.tasks.anomaly import AnomalyHead
+from jetlift.runtime.tasks.search import IndexHead
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "schemas"
@@ -24,6 +26,8 @@ PUBLISHED: dict[str, tuple[type, str]] = {
     "bundle.schema.json": (Manifest, "bundle.json of a jetlift bundle"),
     "passport.schema.json": (Passport, "passport of a jetlift engine"),
     "record.schema.json": (Record, "record.json of a jetlift measurement"),
+    "index.schema.json": (IndexHead, "head of a jetlift search index"),
+    "anomaly.schema.json": (AnomalyHead, "head of a jetlift anomaly model"),
 }
 
 

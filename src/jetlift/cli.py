@@ -439,14 +439,17 @@ def index(
     console.say(f"{len(made.head.entries)} entries. Written: {out}")
 
 
-@app.command(epilog="Example: jetlift search dinov2 pictures.index query.jpg -o found")
+@app.command(epilog="Example: jetlift search pictures.index query.jpg -o found")
 def search(
-    bundle: BundleArgument,
-    index_file: Annotated[Path, typer.Argument(help="Index made by 'jetlift index'.")],
+    index_file: Annotated[
+        Path, typer.Argument(metavar="INDEX", help="Index made by 'jetlift index'.")
+    ],
     inputs: Annotated[list[str], typer.Argument(help="Pictures, or .txt files, to look for.")],
     *,
-    precision: PrecisionOption = "fp32",
-    target: TargetOption = "cpu",
+    bundle: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--bundle", help="The bundle, if it is no longer where the index was made."),
+    ] = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option("--out", "-o", help="Folder for results.jsonl and contact sheets."),
@@ -454,9 +457,12 @@ def search(
     threads: ThreadsOption = None,
 ) -> None:
     """Find the nearest entries of an index for each input."""
+    from jetlift.runtime.tasks.search import Index
+
+    made_by = Index.load(index_file).head.stamp
     run(
-        bundle, inputs, task="search", precision=precision, target=target,
-        index=index_file, out=out, threads=threads,
+        bundle or Path(made_by.bundle_folder), inputs, task="search", precision=made_by.precision,
+        target=made_by.target, index=index_file, out=out, threads=threads,
     )  # fmt: skip
 
 
