@@ -110,7 +110,7 @@ def _paint_roofline(
     for precision, tops in roofs.items():
         axes.plot([tops / slope, right], [tops] * 2, color=colour(precision), linewidth=1.6)
         axes.annotate(
-            f"{precision} {tops:.2g} TOPS", (right, tops), xytext=(0, 4), ha="right", size=small,
+            f"{precision} {tops:.3g} TOPS", (right, tops), xytext=(0, 4), ha="right", size=small,
             textcoords="offset points",
         )  # fmt: skip
     for result, x, y in zip(placed, at, got, strict=True):

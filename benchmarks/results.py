@@ -135,6 +135,11 @@ def not_shown(target: str, results: Sequence[Result], *, random_inputs: bool) ->
             "The inputs were random arrays. That does not matter to a graph without data-dependent "
             "control flow; real samples can be fed with --samples."
         )
+    if any(result.noisy for result in results):
+        told.append(
+            "Something disturbed this machine meanwhile. Its peak was measured under the same "
+            "disturbance, so shares of it are as uncertain as the latencies."
+        )
     reasons = {result.power_w.reason for result in results if result.power_w.value is None}
     told += [f"Power was not measured: {reason}." for reason in sorted(reasons)]
     told.append(

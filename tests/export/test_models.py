@@ -78,3 +78,25 @@ def test_dynamic_axes_really_are(minilm_bundle):
             out = session.run({"input_ids": ids, "attention_mask": np.ones(shape, np.int64)})
             assert out["embedding"].shape == (shape[0], 384)
             np.testing.assert_allclose(np.linalg.norm(out["embedding"], axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("target", ["rtx-sm86", "cpu"])
+def test_every_variant_builds_and_its_receipt_says_what_runs(
+    dinov2_bundle, minilm_bundle, tmp_path, target
+):
+    """NVIDIA's parser and compiler take every graph; the engines are built here, not run."""
+    import shutil
+
+    from jetlift.engines.build import build
+    from jetlift.runtime.bundle import Bundle
+
+    if target == "rtx-sm86":
+        pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    asked = {"fp16": "fp16", "int8": "int8"} if target == "rtx-sm86" else {"int8": "int8"}
+    for bundle, least in ((dinov2_bundle, 0.89), (minilm_bundle, 0.98)):
+        # The shared bundles stay as they are: engines go beside a copy.
+        copy = Bundle.open(shutil.copytree(bundle.folder, tmp_path / bundle.manifest.model))
+        for result in build(copy, target, list(asked)):
+            shares = result.passport.receipt.operations_share
+            assert shares[asked[result.precision]] >= least, (result.part, shares)
+            assert not result.shortfall
