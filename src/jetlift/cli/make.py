@@ -1,0 +1,235 @@
+"""Commands that make things: demo, models, export, build."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from jetlift import console
+from jetlift.cli.app import app
+from jetlift.cli.options import BundleArgument, JsonFlag, OutOption, TargetOption, list_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from jetlift.runtime.bundle import Bundle
+    from jetlift.runtime.passport import Receipt
+
+
+@app.command(epilog="Example: jetlift demo -o jetlift-demo")
+def demo(
+    out: OutOption = Path("jetlift-demo"),
+    *,
+    time_limit_s: Annotated[
+        float, typer.Option(help="Longest time to measure one variant, in seconds.")
+    ] = 20.0,
+) -> None:
+    """Do the main job with a real model: export, build, run and measure on this machine's CPU."""
+    from jetlift import demo as show
+
+    show.run(out, time_limit_s=time_limit_s)
+
+
+@app.command(epilog="Example: jetlift models --json")
+def models(*, as_json: JsonFlag = False) -> None:
+    """List the models that jetlift can export."""
+    from jetlift.export.recipes import RECIPES
+
+    rows = [
+        {
+            "model": recipe.name,
+            "title": recipe.title,
+            "tasks": list(recipe.tasks),
+            "parts": list(recipe.parts),
+            "parameters": recipe.parameters,
+            "licence": recipe.licence,
+            "source": recipe.hub_id,
+            "offline_source": f"{recipe.packaged.package}=={recipe.packaged.version}",
+        }
+        for recipe in RECIPES.values()
+    ]
+    if as_json:
+        console.show_json(rows)
+        return
+    columns = ("model", "tasks", "parts", "parameters", "licence", "source", "offline source")
+    console.show_table(
+        "The zoo",
+        columns,
+        [
+            (
+                str(row["model"]),
+                ", ".join(map(str, row["tasks"])),  # type: ignore[call-overload]
+                ", ".join(map(str, row["parts"])),  # type: ignore[call-overload]
+                f"{row['parameters']:,}",
+                str(row["licence"]),
+                str(row["source"]),
+                str(row["offline_source"]),
+            )
+            for row in rows
+        ],
+    )
+
+
+@app.command(epilog="Example: jetlift export dinov2-small --samples pictures/ -o dinov2")
+def export(
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(help="A model of the zoo (see 'jetlift models')."),
+    ] = None,
+    out: OutOption = Path("bundle"),
+    *,
+    onnx: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--onnx", help="An ONNX graph of your own, instead of a model."),
+    ] = None,
+    weights: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--weights",
+            help="Folder, .safetensors file, hub id, or 'package' for the offline source; "
+            "the recipe's hub id if not given.",
+        ),
+    ] = None,
+    precision: Annotated[
+        str, typer.Option("--precision", help="Variants to make, separated by commas.")
+    ] = "fp32,fp16,int8",
+    samples: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--samples",
+            help="Real input: pictures, a .txt file, or .npz files for your own graph. "
+            "One half calibrates INT8, the other measures fidelity.",
+        ),
+    ] = None,
+    fidelity: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--fidelity", help="Budget instead of the recipe's: 'embedding.cosine_min>=0.98'."
+        ),
+    ] = None,
+    shape: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--shape", help="For --onnx: the shape to optimise for, as in x=1x3x224x224."),
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep variants that miss the fidelity budget.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Turn a model's weights into a bundle: ONNX at every precision, checked and measured."""
+    from jetlift.export.make import Request, export_onnx, export_recipe
+    from jetlift.export.recipes import recipe
+    from jetlift.runtime.errors import UsageError
+
+    if (model is None) == (onnx is None):
+        raise UsageError(
+            "Got both a model and --onnx" if model else "Got neither a model nor --onnx",
+            expected="One of the two: jetlift export MODEL, or jetlift export --onnx FILE",
+        )
+    precisions = tuple(item.strip() for item in precision.split(",") if item.strip())
+    request = Request(out, precisions, samples, fidelity, keep)
+    with console.stages() as report:
+        if onnx is not None:
+            bundle = export_onnx(onnx, request, shapes=_shapes(shape or []), report=report)
+        else:
+            bundle = export_recipe(recipe(str(model)), weights, request, report)
+    _show_bundle(bundle, as_json=as_json)
+
+
+def _shapes(texts: list[str]) -> Mapping[str, tuple[int, ...]]:
+    from jetlift.runtime.errors import UsageError
+
+    shapes = {}
+    for text in texts:
+        name, _, sizes = text.rpartition("=")
+        pieces = sizes.split("x")
+        if not name or not all(piece.isdigit() and int(piece) > 0 for piece in pieces):
+            raise UsageError(f"--shape got {text!r}", expected="NAME=1x3x224x224")
+        shapes[name] = tuple(int(piece) for piece in pieces)
+    return shapes
+
+
+def _show_bundle(bundle: Bundle, *, as_json: bool) -> None:
+    from jetlift.runtime import jsonform
+
+    manifest = bundle.manifest
+    if as_json:
+        console.show_json(jsonform.to_data(manifest))
+        return
+    rows = []
+    for part, described in manifest.parts.items():
+        for name, variant in described.variants.items():
+            size_mb = (
+                sum(bundle.path(f).stat().st_size for f in (variant.file, *variant.data_files))
+                / 1e6
+            )
+            judged = variant.fidelity
+            figures = "reference" if name == "fp32" else "not measured"
+            if judged is not None:
+                met = "within budget" if judged.met else "MISSES its budget"
+                figures = f"{met}: " + ", ".join(f"{k} {v:.4f}" for k, v in judged.figures.items())
+            rows.append(
+                (part, name, f"{size_mb:.1f}", f"{variant.cost.operations / 1e9:.2f}", figures)
+            )
+    columns = ("part", "variant", "MB", "GOP (MAC x 2)", "fidelity to fp32")
+    console.show_table(f"{manifest.model} in {bundle.folder}", columns, rows)
+    for part, described in manifest.parts.items():
+        for uncounted in described.variants["fp32"].cost.uncounted:
+            console.say(f"Not counted in {part}'s operations: {uncounted}")
+    if manifest.weights.note:
+        console.say(f"Weights: {manifest.weights.source}. {manifest.weights.note}.")
+
+
+@app.command(epilog="Example: jetlift build dinov2 --target rtx-sm86 --precision int8")
+def build(
+    bundle: BundleArgument,
+    target: TargetOption = "cpu",
+    *,
+    precision: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--precision", help="Variants to build, separated by commas; all if not given."
+        ),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Compile a bundle's graphs for a target, each engine with its passport."""
+    from jetlift.engines.build import build as build_engines
+    from jetlift.runtime import jsonform
+    from jetlift.runtime.bundle import Bundle
+    from jetlift.runtime.errors import GateError
+
+    with console.stages() as report:
+        results = build_engines(Bundle.open(bundle), target, list_of(precision), progress=report)
+    if as_json:
+        console.show_json([jsonform.to_data(result.passport) for result in results])
+    else:
+        rows = [
+            (
+                result.part,
+                result.precision,
+                f"{result.action}: {result.reason}",
+                f"{result.passport.engine_size_bytes / 1e6:.1f}",
+                f"{result.seconds:.1f}",
+                _receipt_text(result.passport.receipt),
+            )
+            for result in results
+        ]
+        columns = ("part", "variant", "engine", "MB", "seconds", "what GEMM and convolution run in")
+        console.show_table(f"Engines for {target}", columns, rows)
+    short = [f"{r.part} {r.precision}: {r.shortfall}" for r in results if r.shortfall]
+    if short:
+        raise GateError(
+            f"An engine runs wider than its graph asks: {'; '.join(short)}",
+            expected="Every GEMM and convolution in the precision it was asked for",
+            do="The engines were kept; look at their passports' receipts",
+        )
+
+
+def _receipt_text(receipt: Receipt) -> str:
+    shares = [f"{100 * share:.1f} % {name}" for name, share in receipt.operations_share.items()]
+    if receipt.unobserved_share:
+        shares.append(f"{100 * receipt.unobserved_share:.1f} % not observed")
+    return ", ".join(shares) or receipt.observed_by
