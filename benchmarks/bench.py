@@ -210,11 +210,11 @@ def _prepare_samples(plan: _Plan, folder: Path | None, scratch: Path) -> dict[st
     """Prepared inputs per part in files that children read; empty without samples."""
     if folder is None:
         return {}
-    from jetlift.export import samples
+    from jetlift.export import recipes
 
     fed = {}
     for part in dict.fromkeys(part for part, _ in plan.chosen):
-        split = samples.prepare(folder, plan.bundle.part(part)[1], plan.bundle.folder)
+        split = recipes.samples_for(plan.bundle, part, folder)
         fed[part] = scratch / f"{part}.npz"
         measure.save_samples(fed[part], split.report.feeds[:_SAMPLES])
     return fed

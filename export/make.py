@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jetlift.export import fidelity, graph, samples
-from jetlift.export.variants import PartWriter, Source
+from jetlift.export.precision.int8 import SearchOptions
+from jetlift.export.variants import PartWriter, Settings, Source, save_fp32
 from jetlift.runtime import atomic, jsonform
 from jetlift.runtime.bundle import MANIFEST_NAME, Bundle, list_files, sha256_of
 from jetlift.runtime.errors import MissingPackageError, UnknownNameError, UsageError
@@ -33,11 +34,12 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from jetlift.export.recipes.base import PartRecipe, Recipe
-    from jetlift.runtime.manifest import TensorSpec
+    from jetlift.runtime.manifest import SampleSet, TensorSpec
 
     Report = Callable[[str, float], None]
 
-PRECISIONS = ("fp32", "fp16", "int8")
+DEFAULT_PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int8-fp16")
 _TOOLS = (
     "torch", "transformers", "onnx", "onnx-ir", "onnxsim", "onnxruntime", "numpy", "opencv-python"
 )  # fmt: skip
@@ -53,13 +55,19 @@ class Request:
         samples: Real samples; None means no INT8 and no fidelity figures.
         budget: Fidelity budget in place of the recipe's.
         keep: Keep variants that miss the budget.
+        search: How much the precision search may do.
     """
 
     out: Path
-    precisions: tuple[str, ...] = PRECISIONS
+    precisions: tuple[str, ...] = DEFAULT_PRECISIONS
     samples: Path | None = None
     budget: str | None = None
     keep: bool = False
+    search: SearchOptions = SearchOptions()
+
+    def search_log(self, part: str) -> Path:
+        """Where the search of a part keeps its log until the bundle is there."""
+        return self.out.with_name(f"{self.out.name}.{part}.search.jsonl")
 
     def check(self) -> None:
         """Refuse what cannot work before anything heavy is loaded.
@@ -76,9 +84,10 @@ class Request:
                 )
         if "fp32" not in self.precisions:
             raise UsageError("fp32 is not among the precisions", expected="The reference: keep it")
-        if "int8" in self.precisions and self.samples is None:
+        narrow = [name for name in self.precisions if name.startswith("int8")]
+        if narrow and self.samples is None:
             raise UsageError(
-                "int8 was asked for without samples",
+                f"{narrow[0]} was asked for without samples",
                 expected="Real samples to choose its scales from",
                 do="Add --samples DIR, or leave int8 out: --precision fp32,fp16",
             )
@@ -109,7 +118,10 @@ def export_recipe(
         loaded = recipe.load(weights)
         for path, asset in loaded.assets.items():
             (aside / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(asset, aside / path)
+            if isinstance(asset, bytes):
+                (aside / path).write_bytes(asset)
+            else:
+                shutil.copyfile(asset, aside / path)
         sources = []
         for name, item in recipe.parts.items():
             tell(f"{name}: torch to ONNX", 0.0)
@@ -118,7 +130,9 @@ def export_recipe(
             parameters = sum(parameter.numel() for parameter in module.parameters())
             part = _part(model, item.inputs, parameters, item)
             budget, answer = request.budget or item.budget, _torch_answer(module, item.inputs)
-            sources.append(Source(name, model, part, budget, answer))
+            sources.append(
+                Source(name, model, part, budget, answer, metric=item.metric, items=item.items)
+            )
         _fill(aside, recipe.name, recipe.tasks, loaded.weights, sources, request, tell)
     return Bundle.open(request.out)
 
@@ -174,16 +188,19 @@ def _fill(
     tell: Report,
 ) -> None:
     """Write every file of the bundle into the aside folder, the manifest last."""
+    files = {source.name: save_fp32(aside, source) for source in sources}
     parts: dict[str, Part] = {}
-    calibration = None
+    calibration: dict[str, SampleSet] = {}
+    settings = Settings(request.search, request.search_log, request.keep)
     for source in sources:
         split = None
         if request.samples is not None:
             tell(f"{source.name}: read samples", 0.0)
-            split = samples.prepare(request.samples, source.part, aside)
-            calibration = split.calibration.described
-        writer = PartWriter(aside, source, split, weights.random, tell)
-        parts[source.name] = writer.write(request.precisions, keep=request.keep)
+            context = samples.ItemContext(request.samples, source.part, aside, files)
+            split = samples.prepare(context, source.items)
+            calibration[source.name] = split.calibration.described
+        writer = PartWriter(aside, files, source, split, weights.random, settings, tell)
+        parts[source.name] = writer.write(request.precisions)
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         jetlift=importlib.metadata.version("jetlift"),
@@ -191,11 +208,13 @@ def _fill(
         tasks=tasks,
         weights=weights,
         parts=parts,
-        calibration=calibration if "int8" in request.precisions else None,
+        calibration=calibration if any("int8" in name for name in request.precisions) else {},
         tools=_tool_versions(),
         files=list_files(aside),
     )
     (aside / MANIFEST_NAME).write_text(jsonform.dumps(manifest), encoding="utf-8")
+    for source in sources:  # the manifest says now what the log said
+        request.search_log(source.name).unlink(missing_ok=True)
 
 
 def _torch_answer(

@@ -1,33 +1,71 @@
-"""Real samples, split once: one set chooses, another reports.
+"""Real samples, split once: one set calibrates, one is searched on, another reports.
 
-S1  Samples are taken in order of their names (pictures, arrays) or lines (text).
-S2  The first half, at most CALIBRATION_LIMIT, calibrates; the rest is read once, for the figures.
-S3  What calibrates is prepared by the very code that prepares input at run time.
+S1  Samples are taken in order of their names (pictures, arrays, sound) or lines (text).
+S2  The first half, at most 64, chooses; the rest is read once, for the figures. Text, of which a
+    sample is little, chooses by the first four fifths, at most 400.
+S3  Of those that choose, the first calibrate and the last, half of them (of text a quarter), are
+    searched on: no sample does both. They are not mixed, since neighbours by name are often alike,
+    and a search that sees only likenesses of what calibrated promises too much.
+S4  What calibrates is prepared by the very code that prepares input at run time.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from jetlift.runtime.errors import InputError, UsageError
 from jetlift.runtime.manifest import ImagePreprocess, SampleSet, TextPreprocess
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import numpy.typing as npt
 
     from jetlift.runtime.manifest import Part, TensorSpec
 
-CALIBRATION_LIMIT = 64
-MINIMUM = 2
-_PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
+    ReadItems = Callable[["ItemContext"], Sequence["Item"]]
+
+MINIMUM = 3
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
 
 if TYPE_CHECKING:
     Feeds = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One sample.
+
+    Attributes:
+        digest: SHA-256 of its content.
+        feeds: What it gives the graph, usually once; a decoder takes several steps of one sample.
+        label: What is true of it (a transcript, boxes), where that is known.
+    """
+
+    digest: str
+    feeds: tuple[Feeds, ...]
+    label: Any = None
+
+
+@dataclass(frozen=True)
+class ItemContext:
+    """What a recipe may need to read the samples of a part.
+
+    Attributes:
+        folder: Where the samples lie.
+        part: The part that takes them.
+        bundle_folder: Where the bundle's assets lie.
+        files: The fp32 graph of every part, by part.
+    """
+
+    folder: Path
+    part: Part
+    bundle_folder: Path
+    files: Mapping[str, Path]
 
 
 @dataclass(frozen=True)
@@ -35,72 +73,105 @@ class Samples:
     """Samples made ready for one part.
 
     Attributes:
-        feeds: Graph inputs per sample, batch 1.
+        feeds: Graph inputs, batch 1, one or more per sample.
         described: Which samples they are.
+        labels: What is true of each sample, in order; None where it is not known.
     """
 
     feeds: Sequence[Feeds]
     described: SampleSet
+    labels: Sequence[Any] = field(default=())
 
 
 @dataclass(frozen=True)
 class SampleSplit:
-    """One set to choose by, another to report on."""
+    """One set to calibrate on, one to search on, another to report on."""
 
     calibration: Samples
+    search: Samples
     report: Samples
 
 
-def prepare(folder: Path, part: Part, bundle_folder: Path) -> SampleSplit:
+@dataclass(frozen=True)
+class Rule:
+    """How samples of a kind are split (rules S2 and S3).
+
+    Attributes:
+        share: Part of all samples that chooses.
+        limit: Most samples that choose.
+        searched: Part of those that choose which is searched on.
+    """
+
+    share: Fraction
+    limit: int
+    searched: Fraction
+
+
+PICTURES, TEXTS = (
+    Rule(Fraction(1, 2), 64, Fraction(1, 2)),
+    Rule(Fraction(4, 5), 400, Fraction(1, 4)),
+)
+
+
+def prepare(context: ItemContext, read: ReadItems | None = None) -> SampleSplit:
     """Read, split and prepare the samples for one part.
 
     Args:
-        folder: A folder of pictures, a .txt file or folder of them, or a folder of .npz files with
-            one array per graph input, as the part's preprocessing asks.
-        part: The part that takes them.
-        bundle_folder: Where the part's assets lie (the tokenizer).
+        context: A folder of pictures, a .txt file or folder of them, or a folder of .npz files
+            with one array per graph input, as the part's preprocessing asks.
+        read: The recipe's own way to read the samples.
 
     Raises:
         InputError: The folder is missing, has too few samples, or none that can be read.
     """
+    folder, part = context.folder, context.part
     if not folder.exists():
         raise InputError(f"There is no {folder}", expected="A folder or file with real samples")
-    if isinstance(part.preprocess, ImagePreprocess):
+    rule = PICTURES
+    if read is not None:
+        items = list(read(context))
+    elif isinstance(part.preprocess, ImagePreprocess):
         items = _pictures(folder, part.preprocess)
     elif isinstance(part.preprocess, TextPreprocess):
-        items = _texts(folder, part.preprocess, bundle_folder)
+        items, rule = _texts(folder, part.preprocess, context.bundle_folder), TEXTS
     else:
         items = _arrays(folder, part.inputs)
     if len(items) < MINIMUM:
         raise InputError(
             f"{folder} has {len(items)} usable samples",
-            expected=f"At least {MINIMUM}: one half calibrates, the other reports",
+            expected=f"At least {MINIMUM}: to calibrate, to search and to report on",
         )
-    return split(items, note=f"{folder.name}, by name")
+    return split(items, rule, note=f"{folder.name}, by name")
 
 
-def split(items: Sequence[tuple[str, Feeds]], *, note: str) -> SampleSplit:
-    """Split (digest, feeds) pairs by rule S2."""
-    cut = min(CALIBRATION_LIMIT, len(items) // 2)
+def split(items: Sequence[Item], rule: Rule = PICTURES, *, note: str) -> SampleSplit:
+    """Split samples by rules S2 and S3."""
+    cut = min(rule.limit, max(2, int(len(items) * rule.share)))
+    middle = cut - max(1, int(cut * rule.searched))
     return SampleSplit(
-        calibration=_samples(items[:cut], f"{note}: the first {cut} of {len(items)}"),
+        calibration=_samples(items[:middle], f"{note}: the first {middle} of {len(items)}"),
+        search=_samples(items[middle:cut], f"{note}: the next {cut - middle}"),
         report=_samples(items[cut:], f"{note}: the last {len(items) - cut} of {len(items)}"),
     )
 
 
-def _samples(items: Sequence[tuple[str, Feeds]], note: str) -> Samples:
-    digest = hashlib.sha256("".join(item[0] for item in items).encode()).hexdigest()
+def _samples(items: Sequence[Item], note: str) -> Samples:
+    digest = hashlib.sha256("".join(item.digest for item in items).encode()).hexdigest()
     described = SampleSet(count=len(items), sha256=digest, note=note)
-    return Samples([feeds for _, feeds in items], described)
+    feeds = [feed for item in items for feed in item.feeds]
+    return Samples(feeds, described, [item.label for item in items])
 
 
-def _pictures(folder: Path, spec: ImagePreprocess) -> list[tuple[str, Feeds]]:
+def _pictures(folder: Path, spec: ImagePreprocess) -> list[Item]:
     from jetlift.runtime.preprocess import prepare_image
     from jetlift.runtime.sources import open_source
 
     with open_source([str(folder)]) as source:
         items = [
-            (_digest(frame.image_bgr.tobytes()), {spec.input: prepare_image(frame.image_bgr, spec)})
+            Item(
+                _digest(frame.image_bgr.tobytes()),
+                ({spec.input: prepare_image(frame.image_bgr, spec)},),
+            )
             for frame in source
         ]
         if source.skipped:
@@ -112,16 +183,16 @@ def _pictures(folder: Path, spec: ImagePreprocess) -> list[tuple[str, Feeds]]:
     return items
 
 
-def _texts(folder: Path, spec: TextPreprocess, bundle_folder: Path) -> list[tuple[str, Feeds]]:
+def _texts(folder: Path, spec: TextPreprocess, bundle_folder: Path) -> list[Item]:
     from jetlift.runtime.sources import open_texts
     from jetlift.runtime.text import TextPreparer
 
     preparer = TextPreparer(spec, bundle_folder / spec.tokenizer)
     with open_texts([str(folder)]) as source:
-        return [(_digest(item.text.encode()), preparer([item.text])) for item in source]
+        return [Item(_digest(item.text.encode()), (preparer([item.text]),)) for item in source]
 
 
-def _arrays(folder: Path, inputs: Sequence[TensorSpec]) -> list[tuple[str, Feeds]]:
+def _arrays(folder: Path, inputs: Sequence[TensorSpec]) -> list[Item]:
     import zipfile
 
     import numpy as np
@@ -129,7 +200,7 @@ def _arrays(folder: Path, inputs: Sequence[TensorSpec]) -> list[tuple[str, Feeds
     from jetlift.runtime.bundle import sha256_of
     from jetlift.runtime.session.base import check_feeds
 
-    items: list[tuple[str, Feeds]] = []
+    items: list[Item] = []
     for path in sorted(folder.glob("*.npz")):
         try:
             with np.load(path, allow_pickle=False) as arrays:
@@ -137,8 +208,8 @@ def _arrays(folder: Path, inputs: Sequence[TensorSpec]) -> list[tuple[str, Feeds
             check_feeds(inputs, feeds)
         except (ValueError, OSError, UsageError, zipfile.BadZipFile) as error:
             raise InputError(f"{path} cannot be used as a sample: {error}") from error
-        items.append((sha256_of(path), feeds))
-    if not items and any(path.suffix.lower() in _PICTURES for path in folder.iterdir()):
+        items.append(Item(sha256_of(path), (feeds,)))
+    if not items and any(path.suffix.lower() in _SUFFIXES for path in folder.iterdir()):
         raise InputError(
             f"{folder} has pictures, but a graph of one's own has no preprocessing to turn them "
             "into its input",

@@ -1,4 +1,12 @@
-"""Makes and judges the variants of one part: fp32 first, then each other one against it."""
+"""Makes and judges the variants of one part: fp32 first, then each other one against it.
+
+Rules:
+    V1  fp32 equals its source within SOURCE_TOLERANCE before any variant is made from it.
+    V2  INT8 is calibrated on one set of samples and searched on another; every figure that is
+        reported comes from the third, which is read once. A variant that misses its budget there
+        is refused, never searched again.
+    V3  FP16 and BF16 are judged by emulation, as is the rest of an INT8 graph with such a rest.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jetlift.export import fidelity, graph
+from jetlift.export.precision.diagnose import worst_tensors
 from jetlift.export.precision.emulate import emulate_fp16
+from jetlift.export.precision.evaluate import Evaluator, fingerprint_of, open_log
 from jetlift.export.precision.fp16 import Typed, to_fp16
-from jetlift.export.precision.int8 import to_int8
+from jetlift.export.precision.int8 import SearchOptions, to_int8
+from jetlift.runtime.bundle import sha256_of
 from jetlift.runtime.errors import FidelityError, UsageError
-from jetlift.runtime.manifest import Part, Variant
+from jetlift.runtime.manifest import Part, Quantisation, Variant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,12 +32,17 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
-    from jetlift.export.samples import Samples, SampleSplit
+    from jetlift.engines.ops import GraphCost
+    from jetlift.export.fidelity import Metric, MetricContext
+    from jetlift.export.precision.evaluate import SearchLog
+    from jetlift.export.samples import ReadItems, Samples, SampleSplit
     from jetlift.runtime.session.base import Session
 
     Outputs = dict[str, list[Any]]
+    MakeMetric = Callable[[MetricContext], Metric]
 
 SOURCE_TOLERANCE = 1e-4
+HALVES = {"fp16": "fp16", "bf16": "bf16", "int8-fp16": "fp16"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +56,8 @@ class Source:
         budget: The fidelity budget its variants are held to.
         answer: How the source of the graph (torch, or the user's own file) answers to feeds:
             outputs in the graph's order.
+        metric: Makes the task's own metric; None compares outputs as vectors.
+        items: Reads the part's samples; None reads them as the preprocessing asks.
     """
 
     name: str
@@ -47,6 +65,30 @@ class Source:
     part: Part
     budget: str
     answer: Callable[[Mapping[str, Any]], Sequence[Any]]
+    metric: MakeMetric | None = None
+    items: ReadItems | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How variants are made.
+
+    Attributes:
+        search: How much the precision search may do.
+        log: Search log to write and to go on from, by part; None keeps none.
+        keep: Keep a variant that misses its budget.
+    """
+
+    search: SearchOptions = SearchOptions()
+    log: Callable[[str], Path] | None = None
+    keep: bool = False
+
+
+def save_fp32(folder: Path, source: Source) -> Path:
+    """Write a part's fp32 graph into a bundle under construction."""
+    path = folder / f"{source.name}.fp32.onnx"
+    graph.save(graph.infer(source.model), path)
+    return path
 
 
 @dataclass(frozen=True)
@@ -54,95 +96,163 @@ class PartWriter:
     """Writes one part's graphs into the folder of a bundle under construction.
 
     Attributes:
-        folder: The bundle's folder.
+        folder: The bundle's folder, in which the fp32 graph of every part lies.
+        files: These graphs, by part.
         source: The part.
         split: Prepared samples; None makes neither INT8 nor figures.
         random: Random weights, which have no fidelity.
+        settings: How variants are made.
         tell: Called with a stage's name and its share done.
     """
 
     folder: Path
+    files: Mapping[str, Path]
     source: Source
     split: SampleSplit | None
     random: bool
+    settings: Settings
     tell: Callable[[str, float], None]
 
-    def write(self, precisions: Sequence[str], *, keep: bool) -> Part:
-        """Write fp32 and the asked variants.
+    def write(self, precisions: Sequence[str]) -> Part:
+        """Judge fp32, and write the asked variants.
 
         Raises:
             FidelityError: fp32 differs from its source, or a variant misses its budget and is not
                 to be kept.
         """
-        variants = {"fp32": self._save("fp32", Typed(self.source.model, ()))}
+        variants = {"fp32": self._described("fp32", self.files[self.source.name], (), ())}
         measured = None if self.split is None or self.random else self.split.report
-        with _reference(self.folder / variants["fp32"].file) as session:
+        with _reference(self.files[self.source.name]) as session:
             self._check_against_source(session)
             expected = self._run("fp32", session, measured) if measured else None
+        quantised: tuple[Typed, Quantisation | None] | None = None
         for precision in precisions:
             if precision == "fp32":
                 continue
-            typed = self._typed(precision)
-            variant = self._save(precision, typed)
+            told = None
+            if precision.startswith("int8"):
+                quantised = quantised or self._quantised()
+                typed, told = quantised
+                if precision != "int8":
+                    typed = self._halved(typed.model, precision, typed.kept_wide)
+            else:
+                typed = self._halved(self.source.model, precision, ())
+            variant = replace(self._save(precision, typed), quantisation=told)
             if measured is not None and expected is not None:
-                variant = self._judged(variant, typed, expected, measured, keep=keep)
+                variant = self._judged(variant, precision, typed, expected, measured)
             variants[precision] = variant
         return replace(self.source.part, variants=variants)
 
-    def _typed(self, precision: str) -> Typed:
-        told = f"{self.source.name}: make {precision}"
-        self.tell(told, 0.0)
-        if precision == "fp16":
-            return to_fp16(self.source.model)
+    def _halved(self, model: ir.Model, precision: str, kept: tuple[str, ...]) -> Typed:
+        self.tell(f"{self.source.name}: make {precision}", 0.0)
+        typed = to_fp16(model)
+        return Typed(typed.model, (*kept, *typed.kept_wide))
+
+    def _quantised(self) -> tuple[Typed, Quantisation]:
+        """The INT8 graph, searched on the search samples (rule V2)."""
         if self.split is None:
             raise UsageError("int8 needs samples", expected="--samples DIR")
-        feeds = self.split.calibration.feeds
-        return to_int8(self.source.model, feeds, progress=lambda share: self.tell(told, share))
+        search, calibration = self.split.search, self.split.calibration
+        metric = self._metric(search)
+        lines = () if self.random else fidelity.parse_budget(self.source.budget, metric.names)
+        operations = {
+            row.name: row.operations
+            for row in self._cost(self.files[self.source.name]).nodes
+            if row.weighted
+        }
+        told = f"{self.source.name}: make int8"
+
+        def search_with(log: SearchLog | None) -> tuple[Typed, Quantisation]:
+            evaluator = Evaluator(self.source.model, search.feeds, metric, lines, log)
+            found = to_int8(
+                self.source.model,
+                calibration.feeds,
+                evaluator,
+                operations,
+                options=self.settings.search,
+                samples=search.described,
+                tell=lambda doing, share: self.tell(f"{told}: {doing}", share),
+            )
+            return found.typed, found.quantisation
+
+        if self.settings.log is None:
+            return search_with(None)
+        key = [
+            sha256_of(self.files[self.source.name]),
+            calibration.described.sha256,
+            search.described.sha256,
+            type(metric).__name__,
+            importlib.metadata.version("jetlift"),
+        ]
+        with open_log(self.settings.log(self.source.name), fingerprint_of(key)) as log:
+            return search_with(log)
+
+    def _metric(self, samples: Samples) -> Metric:
+        if self.source.metric is None:
+            return fidelity.VectorMetric()
+        return self.source.metric(
+            fidelity.MetricContext(self.source.name, samples, self.files, self.folder)
+        )
 
     def _save(self, precision: str, typed: Typed) -> Variant:
+        path = self.folder / f"{self.source.name}.{precision}.onnx"
+        data_files = graph.save(graph.infer(typed.model), path)
+        return self._described(precision, path, data_files, typed.kept_wide)
+
+    def _described(
+        self, precision: str, path: Path, data_files: tuple[str, ...], kept_wide: tuple[str, ...]
+    ) -> Variant:
+        data = path.with_name(f"{path.name}.data")
+        return Variant(
+            precision=precision.partition("-")[0],  # type: ignore[arg-type]  # was checked
+            rest=HALVES.get(precision, "fp32"),  # type: ignore[arg-type]  # one of its words
+            file=path.name,
+            data_files=data_files or ((data.name,) if data.exists() else ()),
+            cost=self._cost(path).cost,
+            kept_wide=kept_wide,
+            fidelity=None,
+        )
+
+    def _cost(self, path: Path) -> GraphCost:
         import onnx
 
         from jetlift.engines.ops import count
 
-        file = f"{self.source.name}.{precision}.onnx"
-        data_files = graph.save(graph.infer(typed.model), self.folder / file)
-        proto = onnx.load(self.folder / file, load_external_data=False)
-        shapes = {s.name: s.opt_shape for s in self.source.part.inputs if s.opt_shape is not None}
-        return Variant(
-            precision=precision,  # type: ignore[arg-type]  # the request was checked
-            rest="fp16" if precision == "fp16" else "fp32",
-            file=file,
-            data_files=data_files,
-            cost=count(proto, shapes).cost,
-            kept_wide=typed.kept_wide,
-            fidelity=None,
-        )
+        proto = onnx.load(path, load_external_data=False)
+        inputs = self.source.part.inputs
+        return count(proto, {s.name: s.opt_shape for s in inputs if s.opt_shape is not None})
 
     def _judged(
-        self, variant: Variant, typed: Typed, expected: Outputs, measured: Samples, *, keep: bool
+        self, variant: Variant, precision: str, typed: Typed, expected: Outputs, measured: Samples
     ) -> Variant:
-        got, computed_by = self._answers(variant, typed, measured)
-        figures = fidelity.compare(expected, got)
+        emulated = emulate_fp16(typed.model) if precision in HALVES else None
+        got, computed_by = self._answers(variant, emulated, measured)
+        figures = self._metric(measured).figures(expected, got)
         judged = fidelity.judge(figures, self.source.budget, measured, computed_by)
-        if not judged.met and not keep:
-            raise fidelity.refusal(self.source.name, variant.precision, judged)
+        if not judged.met and not self.settings.keep:
+            feeds = measured.feeds[:4]
+            worst = worst_tensors(self.source.model, emulated or typed.model, feeds)
+            raise fidelity.refusal(self.source.name, precision, judged, worst)
         return replace(variant, fidelity=judged)
 
-    def _answers(self, variant: Variant, typed: Typed, measured: Samples) -> tuple[Outputs, str]:
-        """The variant's outputs on the samples, and what computed them."""
+    def _answers(
+        self, variant: Variant, emulated: ir.Model | None, measured: Samples
+    ) -> tuple[Outputs, str]:
+        """The variant's outputs on the samples, and what computed them (rule V3)."""
         library = f"onnxruntime {importlib.metadata.version('onnxruntime')}"
-        if variant.precision != "fp16":
+        if emulated is None:
             with _reference(self.folder / variant.file) as session:
                 return self._run(variant.precision, session, measured), f"{library}, Q/DQ in fp32"
-        emulated = self.folder / f".emulated.{variant.file}"
+        path = self.folder / f".emulated.{variant.file}"
         try:
-            graph.save(emulate_fp16(typed.model), emulated)
-            with _reference(emulated) as session:
+            graph.save(emulated, path)
+            with _reference(path) as session:
                 outputs = self._run(variant.precision, session, measured)
         finally:
-            for path in self.folder.glob(f"{emulated.name}*"):
-                path.unlink()
-        return outputs, f"{library}, fp32 with every float result rounded to fp16 (emulation)"
+            for left in self.folder.glob(f"{path.name}*"):
+                left.unlink()
+        half = variant.rest
+        return outputs, f"{library}, fp32 with every float result rounded to {half} (emulation)"
 
     def _run(self, precision: str, session: Session, measured: Samples) -> Outputs:
         told, count = f"{self.source.name}: {precision} on samples", len(measured.feeds)

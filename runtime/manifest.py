@@ -76,6 +76,37 @@ class TextPreprocess:
 
 
 @dataclass(frozen=True)
+class AudioPreprocess:
+    """From a mono waveform to the log-mel input of a part."""
+
+    kind: Literal["audio"] = field(doc="Says that this part takes sound")
+    input: str = field(doc="Name of the graph input that takes the log-mel picture")
+    sample_rate_hz: int = field(doc="Sampling rate of the waveform")
+    window_samples: int = field(doc="Samples per window; shorter sound is padded with silence")
+    n_fft: int = field(doc="Samples per Fourier transform")
+    hop_length: int = field(doc="Samples from one transform to the next")
+    filters: str = field(
+        doc="Path of the mel filter bank in the bundle, .npy [mel bins, n_fft / 2 + 1]",
+        pattern=RELATIVE_PATH,
+    )
+
+
+@dataclass(frozen=True)
+class Detection:
+    """How a detector's raw output becomes boxes."""
+
+    head: Literal["yolox"] = field(doc="Form of the raw output")
+    strides: tuple[int, ...] = field(doc="Pixels per grid cell, one per level, finest first")
+    labels: str = field(
+        doc="Path of the class names in the bundle, one per line", pattern=RELATIVE_PATH
+    )
+    score_threshold: float = field(doc="Boxes below this score are dropped")
+    iou_threshold: float = field(
+        doc="Of two boxes of one class that overlap more, the better stays"
+    )
+
+
+@dataclass(frozen=True)
 class SampleSet:
     """Which samples a figure comes from, so that it can be made again."""
 
@@ -117,6 +148,49 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Block:
+    """Nodes that the precision search narrows or widens together."""
+
+    name: str = field(doc="Name of the activation they read, or of the node")
+    nodes: tuple[str, ...] = field(doc="Names of the nodes")
+    operations: float = field(doc="Their operations, MAC x 2")
+    precision: Precision = field(doc="What they run in")
+    sensitivity: float | None = field(
+        doc="How much nearer to fp32 the outputs come with this block alone kept wide, as a share "
+        "of the whole loss; null where it was not measured"
+    )
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One assignment that the search measured on the search samples."""
+
+    int8_share: float = field(doc="Share of the weighted operations in INT8")
+    figures: dict[str, float] = field(doc="Metric to value on the search samples")
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """How the INT8 of a variant was made, and where it was not."""
+
+    treatment: dict[str, str] = field(
+        doc="How blocks were treated, in words: `every block`, then those treated otherwise"
+    )
+    calibrators: dict[str, int] = field(doc="Number of activations per calibrator that won")
+    int8_share: float = field(
+        doc="Operations of weighted GEMM and convolution in INT8, of all of them"
+    )
+    weights_share: dict[str, float] = field(
+        doc="Share of the elements of quantisable weights, per precision"
+    )
+    blocks: tuple[Block, ...] = field(doc="Every block, in the graph's order")
+    curve: tuple[CurvePoint, ...] = field(doc="What the search saw, by falling INT8 share")
+    search: SampleSet | None = field(doc="The samples of the search; null where none was needed")
+    evaluations: int = field(doc="Number of assignments that were measured")
+    finished: bool = field(doc="Whether the search ran to its end; false where time bounded it")
+
+
+@dataclass(frozen=True)
 class Variant:
     """One typed ONNX graph of a part."""
 
@@ -129,6 +203,9 @@ class Variant:
     cost: Cost = field(doc="What one run costs")
     kept_wide: tuple[str, ...] = field(doc="Nodes kept wider than the precision, with the reason")
     fidelity: Fidelity | None = field(doc="Null where it was not measured")
+    quantisation: Quantisation | None = field(
+        doc="How INT8 was made; null for other variants", default=None
+    )
 
 
 @dataclass(frozen=True)
@@ -138,7 +215,7 @@ class Part:
     inputs: tuple[TensorSpec, ...] = field(doc="Graph inputs, in order")
     outputs: tuple[TensorSpec, ...] = field(doc="Graph outputs, in order")
     parameters: int = field(doc="Number of trained parameters")
-    preprocess: ImagePreprocess | TextPreprocess | None = field(
+    preprocess: ImagePreprocess | TextPreprocess | AudioPreprocess | None = field(
         doc="How raw input becomes graph input; null for a graph of one's own"
     )
     variants: dict[str, Variant] = field(
@@ -146,6 +223,9 @@ class Part:
     )
     patch_grid_hw: tuple[int, ...] | None = field(
         doc="Rows and columns of the patch tokens, where there are any", default=None
+    )
+    detection: Detection | None = field(
+        doc="How the raw output becomes boxes; null where it is no detector", default=None
     )
 
 
@@ -179,6 +259,8 @@ class Manifest:
     tasks: tuple[str, ...] = field(doc="What `jetlift run` can do with it, the default first")
     weights: Weights = field(doc="Where the weights come from")
     parts: dict[str, Part] = field(doc="Parts by name; engine files carry the name", keys=NAME)
-    calibration: SampleSet | None = field(doc="Samples that chose INT8 scales; null without INT8")
+    calibration: dict[str, SampleSet] = field(
+        doc="Per part, the samples that chose INT8 scales; empty without INT8", keys=NAME
+    )
     tools: dict[str, str] = field(doc="Versions of the tools that made the bundle")
     files: tuple[FileEntry, ...] = field(doc="Every file outside engines/ but bundle.json itself")

@@ -1,7 +1,7 @@
-"""Ranges of activations on real samples, seen by the reference engine.
+"""What activations do on real samples, seen by the reference engine.
 
 The graph is run with the tensors of interest added to its outputs, one sample at a time, so memory
-stays at one sample's activations.
+stays at one sample's activations and a bounded number of rows per tensor.
 """
 
 from __future__ import annotations
@@ -14,56 +14,70 @@ import numpy as np
 from jetlift.runtime.errors import InputError, MissingPackageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
     import onnx_ir as ir
 
     Feeds = Mapping[str, npt.NDArray[Any]]
+    Floats = npt.NDArray[np.float32]
+
+# Rows (tokens, pixels) kept per tensor to judge scales and to correct biases by.
+ROWS = 1536
 
 
 @dataclass(frozen=True)
-class Ranges:
-    """What the samples showed.
+class Activation:
+    """What the samples showed of one tensor.
 
     Attributes:
-        tensors: Largest magnitude per tensor.
-        channels: Largest magnitude per channel of the last axis, for the tensors asked for.
+        low: Smallest value per channel, float32 [channels].
+        high: Largest value per channel.
+        rows: Some of its vectors along the channel axis, evenly from every sample,
+            float32 [rows, channels].
     """
 
-    tensors: dict[str, float]
-    channels: dict[str, npt.NDArray[np.float32]]
+    low: Floats
+    high: Floats
+    rows: Floats
+
+    @property
+    def largest(self) -> Floats:
+        """Largest magnitude per channel."""
+        return np.maximum(np.abs(self.low), np.abs(self.high))
 
 
 def observe(
     model: ir.Model,
-    names: Sequence[str],
+    axes: Mapping[str, int],
     samples: Sequence[Feeds],
     *,
-    by_channel: Collection[str] = (),
     progress: Callable[[float], None] | None = None,
-) -> Ranges:
-    """Run the samples once and note the ranges of named float tensors.
+) -> dict[str, Activation]:
+    """Run the samples once and note what named float tensors do.
 
     Args:
         model: A float32 graph.
-        names: Values of the graph.
+        axes: Channel axis per tensor, by its name in the graph; the axis has a fixed size.
         samples: Graph inputs per sample.
-        by_channel: Those of `names` whose channels are wanted too; their last axis is fixed.
         progress: Called with the share done, 0 to 1.
 
     Raises:
         InputError: No samples, or a tensor holds NaN or infinity on one.
     """
-    tensors: dict[str, float] = {}
-    channels: dict[str, npt.NDArray[np.float32]] = {}
-    for name, array in _observed(model, names, samples, progress):
-        magnitudes = np.abs(array)
-        tensors[name] = max(tensors.get(name, 0.0), float(np.max(magnitudes, initial=0.0)))
-        if name in by_channel:
-            largest = np.max(magnitudes.reshape(-1, array.shape[-1]), axis=0, initial=0.0)
-            channels[name] = np.maximum(channels.get(name, largest), largest)
-    return Ranges(tensors, channels)
+    low: dict[str, Floats] = {}
+    high: dict[str, Floats] = {}
+    kept: dict[str, list[Floats]] = {name: [] for name in axes}
+    quota = max(1, ROWS // max(1, len(samples)))
+    for name, array in _observed(model, list(axes), samples, progress):
+        rows = np.moveaxis(array, axes[name], -1).reshape(-1, array.shape[axes[name]])
+        smallest, largest = rows.min(axis=0), rows.max(axis=0)
+        low[name] = np.minimum(low.get(name, smallest), smallest)
+        high[name] = np.maximum(high.get(name, largest), largest)
+        # An odd number of rows apart, so that no column of a picture is preferred.
+        picked = np.unique(np.linspace(0, len(rows) - 1, quota).astype(np.int64))
+        kept[name].append(rows[picked])
+    return {name: Activation(low[name], high[name], np.concatenate(kept[name])) for name in axes}
 
 
 def _observed(
@@ -71,12 +85,12 @@ def _observed(
     names: Sequence[str],
     samples: Sequence[Feeds],
     progress: Callable[[float], None] | None,
-) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+) -> Iterator[tuple[str, Floats]]:
     """Each named tensor on each sample, checked to be finite."""
     if not samples:
         raise InputError("There are no calibration samples", expected="At least one real sample")
     wanted = list(dict.fromkeys(names))
-    session = reference_session(_with_outputs(model, wanted))
+    session = reference_session(with_outputs(model, wanted))
     for index, feeds in enumerate(samples):
         for name, array in zip(wanted, session.run(wanted, dict(feeds)), strict=True):
             if not np.isfinite(array).all():
@@ -90,7 +104,8 @@ def _observed(
             progress((index + 1) / len(samples))
 
 
-def _with_outputs(model: ir.Model, names: Sequence[str]) -> ir.Model:
+def with_outputs(model: ir.Model, names: Sequence[str]) -> ir.Model:
+    """A copy of a graph that also returns the named tensors."""
     copy = model.clone(deep_copy=False)
     values = {value.name: value for node in copy.graph for value in node.outputs}
     values |= {value.name: value for value in copy.graph.inputs}

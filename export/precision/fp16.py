@@ -1,22 +1,30 @@
-"""A typed FP16 graph: what every strongly typed TensorRT builds as it stands.
+"""A graph typed in 16-bit floats: what every strongly typed TensorRT builds as it stands.
 
 Rules:
     F1  Graph inputs and outputs keep their type; one Cast stands at each border.
-    F2  A node is narrow (all its float tensors FP16) or wide (all FP32); casts stand between.
-    F3  Wide are: nodes asked for, nodes with a constant beyond FP16's range, nodes with a subgraph
-        and whatever feeds one, and operators whose float inputs the standard fixes to FP32.
-    F4  Constants of +-1e30 and beyond are masks, not numbers: they become FP16's own extremes,
-        which mask as well. This is the only value that changes by more than rounding.
-    F5  Casts to FLOAT inside the narrow region become casts to FLOAT16.
+    F2  A node is narrow (all its float tensors in 16 bits) or wide (all FP32); casts stand between.
+    F3  Wide are the nodes asked for and those that wide_rules.py names.
+    F4  Constants become what half.py says: rounded, but for masks, bounds and guards.
+    F5  Casts to FLOAT inside the narrow region become casts to the narrow type.
+    F6  A Q/DQ graph keeps its integer kernels: casts stand around them (wide_rules.py, W2), and the
+        rest is narrow.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jetlift.export.precision.half import half_of, is_added
+from jetlift.export.precision.wide_rules import (
+    fixed_inputs,
+    name_nodes,
+    raised_opset,
+    wide_by_rule,
+)
 from jetlift.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,17 +32,7 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
-MASK_FROM = 1e30
-FP16_MAX = 65504.0
-
-# Inputs that stay float32 whatever the node computes in: https://onnx.ai/onnx/operators/
-FIXED_INPUTS = {"Resize": {1, 2}, "Upsample": {1}}
-# Operators whose float results have one type by the standard, or that no engine runs in FP16.
-WIDE_OPERATORS = {
-    "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "RandomNormal",
-    "RandomUniform", "RandomNormalLike", "RandomUniformLike", "NonMaxSuppression",
-    "Range", "EyeLike", "Multinomial", "Bernoulli", "StringNormalizer",
-}  # fmt: skip
+    from jetlift.export.precision.half import Half, HalfKind
 
 
 @dataclass(frozen=True)
@@ -46,80 +44,95 @@ class Typed:
 
 
 def to_fp16(model: ir.Model, *, wide: Collection[str] = ()) -> Typed:
-    """Type a float32 graph as FP16 (rules F1 to F5). The model given is not changed.
+    """Type a float32 graph as FP16: `to_half` by its usual name."""
+    return to_half(model, "fp16", wide=wide)
+
+
+def to_half(model: ir.Model, kind: HalfKind, *, wide: Collection[str] = ()) -> Typed:
+    """Type a float32 graph in 16-bit floats (rules F1 to F6). The model given is not changed.
 
     Args:
-        model: A float32 graph whose values all have types.
-        wide: Names of nodes to keep in FP32.
+        model: A float32 graph whose values all have types; it may hold Q/DQ pairs.
+        kind: `fp16` or `bf16`. A BF16 graph declares opset 22 (wide_rules.py, W3).
+        wide: Names of nodes to keep in FP32; a mapping gives the reason of each, as `find_wide`
+            returns it.
 
     Raises:
-        UsageError: A value has no type, or a name in `wide` is no node.
+        UsageError: A value has no type or another 16-bit type, or a name in `wide` is no node.
     """
     copy = model.clone(deep_copy=False)
-    return _Retyper(copy, set(wide)).run()
+    reasons = dict(wide) if isinstance(wide, Mapping) else dict.fromkeys(wide, "asked for")
+    return _Retyper(copy, half_of(kind), reasons).run()
 
 
 class _Retyper:
     """One pass over a graph; lives as long as the pass."""
 
-    def __init__(self, model: ir.Model, asked: set[str]) -> None:
-        self.model, self.graph = model, model.graph
-        self.reasons = self._wide_nodes(asked)
+    def __init__(self, model: ir.Model, half: Half, asked: Mapping[str, str]) -> None:
+        import onnx_ir as ir
+
+        self.model, self.graph, self.half = model, model.graph, half
+        name_nodes(self.graph)
+        if (opset := raised_opset(model, half)) != model.opset_imports.get("", 1):
+            model.opset_imports[""] = opset
+        self.reasons = wide_by_rule(model, half, asked)
+        self.narrow, self.floats = half.dtype, (ir.DataType.FLOAT, half.dtype)
         self.casts: dict[tuple[int, ir.DataType], ir.Value] = {}
-        self.constants: dict[int, ir.Value] = {}
+        self.constants: dict[tuple[int, bool], ir.Value] = {}
 
     def run(self) -> Typed:
         import onnx_ir as ir
 
-        nodes = list(self.graph)
-        for node in nodes:
+        masks = {id(value): is_added(value) for value in self._constants()}
+        for node in list(self.graph):
             if node.name in self.reasons:
-                self._feed(node, ir.DataType.FLOAT)
+                self._feed(node, ir.DataType.FLOAT, masks)
             else:
-                self._narrow(node)
-                self._feed(node, ir.DataType.FLOAT16)
+                self._narrow(node, masks)
+                self._feed(node, self.narrow, masks)
         self._restore_outputs()
         drop_unused_initializers(self.graph)
         kept = tuple(f"{name}: {why}" for name, why in self.reasons.items() if why)
         return Typed(self.model, kept)
 
-    def _wide_nodes(self, asked: set[str]) -> dict[str, str]:
-        """Names of wide nodes with the reason; an empty reason is not worth telling."""
-        names = {node.name for node in self.graph}
-        if unknown := asked - names:
-            raise UsageError(f"No node is named {min(unknown)}", expected="Names of nodes")
-        reasons = dict.fromkeys(sorted(asked), "asked for")
-        for node in self.graph:
-            name = str(node.name)
-            if node.op_type in WIDE_OPERATORS and _computes_floats(node):
-                reasons.setdefault(name, "" if "Linear" in node.op_type else node.op_type)
-            elif _has_subgraph(node):
-                reasons.setdefault(name, f"{node.op_type} holds a subgraph")
-            elif big := _beyond_fp16(node):
-                reasons.setdefault(name, f"constant {big:.3g} is beyond FP16")
-        for value in _captured_by_subgraphs(self.graph):
-            producer = value.producer()
-            if producer is not None:
-                reasons.setdefault(str(producer.name), "feeds a subgraph")
-        return reasons
+    def _constants(self) -> list[ir.Value]:
+        """Initializers and what Constant nodes give: what could be a mask (rule F4)."""
+        made = [
+            node.outputs[0]
+            for node in self.graph
+            if node.op_type in ("Constant", "ConstantOfShape")
+        ]
+        return [*self.graph.initializers.values(), *made]
 
-    def _narrow(self, node: ir.Node) -> None:
+    def _narrow(self, node: ir.Node, masks: Mapping[int, bool]) -> None:
         """Give a node's float results, constants and casts the narrow type (F2, F5)."""
         import onnx_ir as ir
 
         for value in node.outputs:
             if value.dtype is None and value.uses():
                 raise UsageError(f"Value {value.name} has no type", expected="An inferred graph")
+            if value.dtype is not None and value.dtype.is_floating_point():
+                self._check(value)
             if value.dtype == ir.DataType.FLOAT:
                 # A new type object: the clone shares the old one with the graph it came from.
-                value.type = ir.TensorType(ir.DataType.FLOAT16)
+                value.type = ir.TensorType(self.narrow)
         if node.op_type == "Cast" and node.attributes["to"].as_int() == ir.DataType.FLOAT:
-            node.attributes["to"] = ir.AttrInt64("to", ir.DataType.FLOAT16)
+            node.attributes["to"] = ir.AttrInt64("to", self.narrow)
         for name in ("value", "value_float"):
             if node.op_type in ("Constant", "ConstantOfShape") and name in node.attributes:
-                self._narrow_constant(node, name)
+                self._narrow_constant(node, name, mask=masks[id(node.outputs[0])])
 
-    def _narrow_constant(self, node: ir.Node, name: str) -> None:
+    def _check(self, value: ir.Value) -> None:
+        import onnx_ir as ir
+
+        halves = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+        if value.dtype in halves and value.dtype != self.narrow:
+            raise UsageError(
+                f"Value {value.name} is {value.dtype} already",
+                expected=f"A float32 graph to type as {self.half.kind}",
+            )
+
+    def _narrow_constant(self, node: ir.Node, name: str, *, mask: bool) -> None:
         import onnx_ir as ir
 
         if name == "value_float":
@@ -128,49 +141,54 @@ class _Retyper:
             array = node.attributes[name].as_tensor().numpy()
         if array.dtype == np.float32:
             del node.attributes[name]
-            node.attributes["value"] = ir.AttrTensor("value", ir.tensor(_as_fp16(array)))
+            tensor = ir.Tensor(self.half.constant(array, mask=mask), dtype=self.narrow)
+            node.attributes["value"] = ir.AttrTensor("value", tensor)
 
-    def _feed(self, node: ir.Node, wanted: ir.DataType) -> None:
+    def _feed(self, node: ir.Node, wanted: ir.DataType, masks: Mapping[int, bool]) -> None:
         """Make each float input of a node arrive in the wanted type."""
         import onnx_ir as ir
 
-        fixed = FIXED_INPUTS.get(node.op_type, set())
+        fixed = fixed_inputs(node, self.model.opset_imports, self.half)
         for index, value in enumerate(node.inputs):
             target = ir.DataType.FLOAT if index in fixed else wanted
-            if value is None or value.dtype not in (ir.DataType.FLOAT, ir.DataType.FLOAT16):
+            if value is None or value.dtype not in self.floats or value.dtype == target:
                 continue
-            if value.dtype != target:
-                node.replace_input_with(index, self._as(value, target))
+            if value.is_initializer() and target == self.narrow:
+                # A mask that others add to may be the bound of this node.
+                mask = masks.get(id(value), False) and node.op_type not in ("Clip", "Max", "Min")
+                node.replace_input_with(index, self._constant(value, mask=mask))
+            else:
+                node.replace_input_with(index, self._cast(value, target))
 
-    def _as(self, value: ir.Value, target: ir.DataType) -> ir.Value:
-        if value.is_initializer() and value.const_value is not None:
-            return self._constant_fp16(value)
-        key = (id(value), target)
-        if key not in self.casts:
-            self.casts[key] = self._cast(value, target)
-        return self.casts[key]
-
-    def _constant_fp16(self, value: ir.Value) -> ir.Value:
+    def _constant(self, value: ir.Value, *, mask: bool) -> ir.Value:
         import onnx_ir as ir
 
-        if id(value) not in self.constants:
+        key = (id(value), mask)
+        if key not in self.constants:
             if value.const_value is None:
                 raise UsageError(f"Constant {value.name} has no content", expected="Its tensor")
-            tensor = ir.tensor(_as_fp16(value.const_value.numpy()), name=f"{value.name}_fp16")
+            name = f"{value.name}_{self.half.kind}"
+            if (id(value), not mask) in self.constants:
+                name += "_mask" if mask else "_bound"
+            array = self.half.constant(np.asarray(value.const_value.numpy()), mask=mask)
+            tensor = ir.Tensor(array, dtype=self.narrow, name=name)
             narrow = ir.Value(
-                name=tensor.name,
+                name=name,
                 shape=value.shape,
-                type=ir.TensorType(tensor.dtype),
+                type=ir.TensorType(self.narrow),
                 const_value=tensor,
             )
             self.graph.register_initializer(narrow)
-            self.constants[id(value)] = narrow
-        return self.constants[id(value)]
+            self.constants[key] = narrow
+        return self.constants[key]
 
     def _cast(self, value: ir.Value, target: ir.DataType) -> ir.Value:
         import onnx_ir as ir
 
-        suffix = "fp16" if target == ir.DataType.FLOAT16 else "fp32"
+        key = (id(value), target)
+        if key in self.casts:
+            return self.casts[key]
+        suffix = self.half.kind if target == self.narrow else "fp32"
         cast = ir.node("Cast", [value], {"to": target}, name=f"{value.name}_to_{suffix}")
         result = cast.outputs[0]
         result.name, result.shape = f"{value.name}_{suffix}", value.shape
@@ -180,6 +198,7 @@ class _Retyper:
             self.graph.insert_before(self.graph[0], cast)
         else:
             self.graph.insert_after(producer, cast)
+        self.casts[key] = result
         return result
 
     def _restore_outputs(self) -> None:
@@ -187,7 +206,7 @@ class _Retyper:
         import onnx_ir as ir
 
         for index, value in enumerate(self.graph.outputs):
-            if value.dtype != ir.DataType.FLOAT16:
+            if value.dtype != self.narrow:
                 continue
             name, producer = value.name, value.producer()
             value.name = f"{name}_narrow"
@@ -202,48 +221,6 @@ class _Retyper:
                 raise UsageError(f"Output {name} is not computed", expected="A node that makes it")
             self.graph.insert_after(producer, cast)
             self.graph.outputs[index] = result
-
-
-def _as_fp16(
-    array: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float16]]:
-    masks = np.abs(array) >= MASK_FROM
-    if masks.any():
-        array = np.where(masks, np.copysign(np.float32(FP16_MAX), array), array)
-    return array.astype(np.float16)
-
-
-def _beyond_fp16(node: ir.Node) -> float | None:
-    """The largest constant of a node that FP16 cannot hold and that is no mask (F3, F4)."""
-    for value in node.inputs:
-        tensor = value.const_value if value is not None else None
-        if tensor is None or tensor.dtype.name != "FLOAT":
-            continue
-        magnitudes = np.abs(tensor.numpy())
-        beyond = magnitudes[(magnitudes > FP16_MAX) & (magnitudes < MASK_FROM)]
-        if beyond.size:
-            return float(beyond.max())
-    return None
-
-
-def _computes_floats(node: ir.Node) -> bool:
-    return any(value.dtype is not None and value.dtype.name == "FLOAT" for value in node.outputs)
-
-
-def _has_subgraph(node: ir.Node) -> bool:
-    return any(attribute.type.name in ("GRAPH", "GRAPHS") for attribute in node.attributes.values())
-
-
-def _captured_by_subgraphs(graph: ir.Graph) -> list[ir.Value]:
-    import onnx_ir as ir
-
-    captured: list[ir.Value] = []
-    for subgraph in graph.subgraphs():
-        for node in ir.traversal.RecursiveGraphIterator(subgraph):
-            captured += [
-                value for value in node.inputs if value is not None and value.graph is graph
-            ]
-    return captured
 
 
 def drop_unused_initializers(graph: ir.Graph) -> None:

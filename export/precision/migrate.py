@@ -1,25 +1,35 @@
-"""Scale migration: make activations easy to quantise, and leave the FP32 answer as it was.
+"""Migration of scales and shifts: make activations easy to quantise, and leave the FP32 answer.
 
-A transformer's activations have a few channels far larger than the rest, and one scale per tensor
-spends INT8's 127 steps on them. Dividing channel j of an activation by s_j and multiplying the
-weight's row j by s_j changes nothing in exact arithmetic, but moves the outliers into weights,
-which have a scale per output channel. Xiao et al., SmoothQuant, arXiv 2211.10438, equation 4:
+A few channels of an activation are far larger than the rest or lie to one side of zero, and one
+symmetric scale per tensor spends INT8's 255 steps on them. Reading (x - c) / s in place of x, with
+the weight's row j multiplied by s_j and W c added to the bias, changes nothing in exact arithmetic,
+but moves the difficulty into weights, which have a scale per output channel, and into biases,
+which are float. Scales: Xiao et al., SmoothQuant, arXiv 2211.10438, equation 4; shifts: Wei et al.,
+Outlier Suppression+, arXiv 2304.09145:
 
-    s_j = max|X_j|^alpha / max|W_j|^(1 - alpha)
+    c_j = (max X_j + min X_j) / 2        s_j = max|X_j - c_j|^alpha / max|W_j|^(1 - alpha)
 
 Rules:
-    G1  A tensor is migrated only if every consumer of it is a MatMul or Gemm to be quantised.
-    G2  The division is absorbed where the tensor is made: by scale and bias of a LayerNormalization
-        or by a constant factor, looking up through products and through reshapes that keep the
-        last axis, as long as nobody else reads what lies between. Elsewhere one Mul is inserted.
-    G3  s is 1 for a channel that is never active or never used, and stays within 1e-4 and 1e4.
+    G1  The affine is absorbed where the tensor is made, if every consumer of it is a site: by scale
+        and bias of a LayerNormalization; a scale alone also by a constant factor, looking up
+        through products and through reshapes that keep the last axis, as long as nobody else reads
+        what lies between; and by weight and bias of a Conv, through Relu, LeakyRelu and pooling
+        (cross-layer equalisation: Nagel et al., arXiv 1906.04721, section 4.1). Elsewhere a Sub
+        and a Mul are inserted that only the sites read.
+    G2  s is 1 for a channel that is never active or never used, and stays within 1e-4 and 1e4.
+    G3  A depthwise convolution has a weight scale per input channel, so its alpha is always 1.
+    G4  Before a padded convolution there is no shift: a border of zeros would have to become -c.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from jetlift.export.precision.calibrate import Activation
+from jetlift.export.precision.sites import add_to_output, array_of, constant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,61 +37,49 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import onnx_ir as ir
 
-    from jetlift.export.precision.int8 import Site
+    from jetlift.export.precision.sites import Site
 
     Floats = npt.NDArray[np.float32]
 
 _ACTIVE = 1e-6
 _LIMITS = (1e-4, 1e4)
+# f(x / s) = f(x) / s per channel for every s > 0.
+_HOMOGENEOUS = {"Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool"}
 
 
-def candidates(sites: Sequence[Site]) -> dict[str, list[Site]]:
-    """Sites by the name of their activation, for the activations that can be migrated (G1)."""
-    groups: dict[str, list[Site]] = {}
-    for site in sites:
-        groups.setdefault(str(site.activation.name), []).append(site)
-    return {
-        name: group
-        for name, group in groups.items()
-        if all(site.node.op_type in ("MatMul", "Gemm") for site in group)
-        and len(group) == len(group[0].activation.uses())
-        and group[0].activation.producer() is not None
-    }
+@dataclass(frozen=True)
+class Affine:
+    """What is read in place of x: (x - shift) / factors, per channel."""
+
+    factors: Floats
+    shift: Floats
+
+    def of(self, seen: Activation) -> Activation:
+        """What the samples show of the tensor after the affine."""
+        low, high = (seen.low - self.shift) / self.factors, (seen.high - self.shift) / self.factors
+        return Activation(low, high, (seen.rows - self.shift) / self.factors)
 
 
-def migrate(
-    graph: ir.Graph,
-    groups: Mapping[str, Sequence[Site]],
-    channel_maxima: Mapping[str, Floats],
-    *,
-    alpha: float,
-) -> dict[str, float]:
-    """Migrate scales in place; sites keep their nodes but not their activation and weight.
+def affine_of(group: Sequence[Site], seen: Activation, *, alpha: float, shift: bool) -> Affine:
+    """The affine for a tensor and the sites that read it (rules G2 to G4).
 
     Args:
-        graph: The graph to change.
-        groups: What `candidates` found in it.
-        channel_maxima: Per activation, the largest magnitude of each channel of its last axis.
+        group: The sites.
+        seen: What the samples showed of the tensor.
         alpha: How much of the difficulty goes into the weights, 0 to 1.
-
-    Returns:
-        Largest magnitude of each migrated activation, under the name its sites now read.
+        shift: Whether channels are centred too.
     """
-    maxima: dict[str, float] = {}
-    for name, group in groups.items():
-        used = np.max([_row_maxima(site) for site in group], axis=0)
-        factors = migration_factors(channel_maxima[name], used, alpha)
-        _divide(graph, group[0].activation, factors)
-        for site in group:
-            _multiply_weight(graph, site, factors)
-        read = group[0].node.inputs[0]
-        if read is not None:
-            maxima[str(read.name)] = float((channel_maxima[name] / factors).max())
-    return maxima
+    centred = shift and not any(site.is_conv and site.padded for site in group)
+    middle = (seen.low + seen.high) / 2 if centred else np.zeros_like(seen.low)
+    active = np.maximum(seen.high - middle, middle - seen.low)
+    used = np.max([site.largest_per_input() for site in group], axis=0)
+    if all(site.depthwise for site in group):
+        alpha = 1.0
+    return Affine(migration_factors(active, used, alpha), middle.astype(np.float32))
 
 
 def migration_factors(active: Floats, used: Floats, alpha: float) -> Floats:
-    """S per channel (G3).
+    """S per channel (rule G2).
 
     Args:
         active: Largest magnitude of each activation channel.
@@ -93,46 +91,107 @@ def migration_factors(active: Floats, used: Floats, alpha: float) -> Floats:
     return np.clip(ratio, *_LIMITS).astype(np.float32)
 
 
-def _row_maxima(site: Site) -> Floats:
-    """Largest magnitude of the weights behind each input channel."""
-    weight = _array(site.weight)
-    return np.asarray(np.abs(weight).max(axis=site.axis), np.float32)
+def migrate(
+    graph: ir.Graph, groups: Mapping[str, Sequence[Site]], affines: Mapping[str, Affine]
+) -> dict[str, str]:
+    """Apply affines in place; sites keep their nodes but not their activation and weight.
+
+    Args:
+        graph: The graph to change.
+        groups: Sites by the name of the tensor they read.
+        affines: What each tensor becomes; tensors without one stay as they are.
+
+    Returns:
+        Per migrated tensor, the name of what its sites read now.
+    """
+    renamed = {}
+    for name, affine in affines.items():
+        group = groups[name]
+        _apply(graph, group, affine)
+        for site in group:
+            if affine.shift.any():
+                vector = site.answer(affine.shift[None, :])[0]
+                add_to_output(graph, site, vector, "shifted")
+            # A weight may serve several nodes with other activations, so each gets its own copy.
+            weight = constant(
+                graph, f"{site.weight.name}_migrated_{site.name}", site.scaled(affine.factors)
+            )
+            site.node.replace_input_with(1, weight)
+        read = group[0].node.inputs[0]
+        renamed[name] = str(read.name) if read is not None else name
+    return renamed
 
 
-def _multiply_weight(graph: ir.Graph, site: Site, factors: Floats) -> None:
-    weight = _array(site.weight)
-    column = factors[:, None] if site.axis == 1 else factors[None, :]
-    # A weight may serve several nodes with other activations, so each gets a copy of its own.
-    name = f"{site.weight.name}_migrated_{site.node.name}"
-    site.node.replace_input_with(1, constant(graph, name, weight * column))
+def _apply(graph: ir.Graph, group: Sequence[Site], affine: Affine) -> None:
+    """Make the group read (x - c) / s, where that costs nothing if possible (rule G1)."""
+    activation = group[0].activation
+    alone = len(group) == len(activation.uses()) and not activation.is_graph_output()
+    if alone:
+        if not group[0].is_conv and _absorbed_by_norm(graph, activation, affine):
+            return
+        absorb = _absorbed_by_conv if group[0].is_conv else _absorbed
+        if absorb(graph, activation, affine.factors):
+            if affine.shift.any():
+                shift = affine.shift / affine.factors
+                _insert(graph, group, Affine(np.ones_like(shift), shift))
+            return
+    _insert(graph, group, affine)
 
 
-def _divide(graph: ir.Graph, activation: ir.Value, factors: Floats) -> None:
-    """Divide the last axis of an activation, where that costs nothing if possible (G2)."""
+def _insert(graph: ir.Graph, group: Sequence[Site], affine: Affine) -> None:
     import onnx_ir as ir
 
-    if _absorbed(graph, activation, factors):
-        return
-    inverse = constant(graph, f"{activation.name}_inverse", 1 / factors)
-    division = ir.node("Mul", [activation, inverse], name=f"{activation.name}_migrate")
-    divided = division.outputs[0]
-    divided.name, divided.shape = f"{activation.name}_migrated", activation.shape
-    divided.type = ir.TensorType(ir.DataType.FLOAT)
-    activation.replace_all_uses_with(divided)
-    division.replace_input_with(0, activation)
-    producer = activation.producer()
+    value = group[0].activation
+    shape = (1, -1, *(1 for _ in range(group[0].array().ndim - 2))) if group[0].is_conv else (-1,)
+    steps = []
+    if affine.shift.any():
+        steps.append(("Sub", "shift", affine.shift))
+    if (affine.factors != 1).any():
+        steps.append(("Mul", "scale", np.reciprocal(affine.factors)))
+    nodes: list[ir.Node] = []
+    current = value
+    for operator, label, vector in steps:
+        operand = constant(graph, f"{value.name}_{label}", vector.astype(np.float32).reshape(shape))
+        node = ir.node(operator, [current, operand], name=f"{value.name}_migrate_{label}")
+        current = node.outputs[0]
+        current.name, current.shape = f"{value.name}_migrated_{label}", value.shape
+        current.type = ir.TensorType(ir.DataType.FLOAT)
+        nodes.append(node)
+    for site in group:
+        site.node.replace_input_with(0, current)
+    producer = value.producer()
     if producer is not None:
-        graph.insert_after(producer, division)
+        graph.insert_after(producer, nodes)
+    else:
+        graph.insert_before(graph[0], nodes)
+
+
+def _absorbed_by_norm(graph: ir.Graph, value: ir.Value, affine: Affine) -> bool:
+    """Scale and bias of a LayerNormalization take the whole affine."""
+    node = value.producer()
+    if node is None or node.op_type != "LayerNormalization" or not _is_last_axis(node):
+        return False
+    scale, bias = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
+    if scale is None or (bias is not None and bias.const_value is None):
+        return False
+    base = array_of(bias) if bias is not None else np.zeros_like(affine.shift)
+    name = f"{node.name}_migrated"
+    new_scale = constant(graph, f"{name}_scale", array_of(scale) / affine.factors)
+    new_bias = constant(graph, f"{name}_bias", (base - affine.shift) / affine.factors)
+    node.replace_input_with(1, new_scale)
+    if len(node.inputs) < 3:
+        node.resize_inputs(3)
+    node.replace_input_with(2, new_bias)
+    return True
 
 
 def _absorbed(graph: ir.Graph, value: ir.Value, factors: Floats) -> bool:
-    """Divide a tensor by changing constants of the nodes that make it, if that can be done (G2)."""
+    """Divide a tensor by changing constants of the nodes that make it, if that can be done."""
     node = value.producer()
     if node is None or value.is_graph_output():
         return False
-    if node.op_type == "LayerNormalization" and _is_last_axis(node):
-        for index in range(1, len(node.inputs)):
-            _divide_constant(graph, node, index, factors)
+    zero = np.zeros_like(factors)
+    if _absorbed_by_norm(graph, value, Affine(factors, zero)):
         return True
     if node.op_type == "Mul":  # (a b) / s = a (b / s): a constant factor first, else either
         constants = [i for i, item in enumerate(node.inputs) if _is_factor(item, factors)]
@@ -143,6 +202,28 @@ def _absorbed(graph: ir.Graph, value: ir.Value, factors: Floats) -> bool:
     if node.op_type == "Reshape" and _keeps_last_axis(node):
         return _absorbed_above(graph, node, 0, factors)
     return False
+
+
+def _absorbed_by_conv(graph: ir.Graph, value: ir.Value, factors: Floats) -> bool:
+    """Divide the channels of a Conv's result in its weight and bias."""
+    node = value.producer()
+    if node is None or value.is_graph_output():
+        return False
+    source = node.inputs[0]
+    if node.op_type in _HOMOGENEOUS and source is not None and len(source.uses()) == 1:
+        return _absorbed_by_conv(graph, source, factors)
+    weight, bias = node.inputs[1] if len(node.inputs) > 1 else None, None
+    if node.op_type != "Conv" or weight is None or weight.const_value is None:
+        return False
+    if len(node.inputs) > 2 and (bias := node.inputs[2]) is not None and bias.const_value is None:
+        return False
+    shape = (-1, *(1 for _ in range(array_of(weight).ndim - 1)))
+    name = f"{node.name}_equalised"
+    divided = array_of(weight) / factors.reshape(shape)
+    node.replace_input_with(1, constant(graph, f"{name}_weight", divided))
+    if bias is not None:
+        node.replace_input_with(2, constant(graph, f"{name}_bias", array_of(bias) / factors))
+    return True
 
 
 def _absorbed_above(graph: ir.Graph, node: ir.Node, index: int, factors: Floats) -> bool:
@@ -157,7 +238,7 @@ def _divide_constant(graph: ir.Graph, node: ir.Node, index: int, factors: Floats
     value = node.inputs[index]
     if value is not None:
         name = f"{value.name}_migrated_{node.name}"
-        node.replace_input_with(index, constant(graph, name, _array(value) / factors))
+        node.replace_input_with(index, constant(graph, name, array_of(value) / factors))
 
 
 def _keeps_last_axis(node: ir.Node) -> bool:
@@ -185,22 +266,5 @@ def _is_factor(value: ir.Value | None, factors: Floats) -> bool:
     """Whether it is a constant that broadcasts along the last axis alone, scalar or vector."""
     if value is None or value.const_value is None:
         return False
-    shape = _array(value).shape
+    shape = array_of(value).shape
     return all(size == 1 for size in shape[:-1]) and (not shape or shape[-1] in (1, factors.size))
-
-
-def _array(value: ir.Value) -> Floats:
-    if value.const_value is None:
-        raise ValueError(f"{value.name} is not a constant")
-    return np.asarray(value.const_value.numpy(), np.float32)
-
-
-def constant(graph: ir.Graph, name: str, array: npt.NDArray[Any]) -> ir.Value:
-    """Register a constant in a graph."""
-    import onnx_ir as ir
-
-    tensor = ir.tensor(array, name=name)
-    shape, kind = ir.Shape(array.shape), ir.TensorType(tensor.dtype)
-    value = ir.Value(name=name, shape=shape, type=kind, const_value=tensor)
-    graph.register_initializer(value)
-    return value

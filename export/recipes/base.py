@@ -15,8 +15,16 @@ if TYPE_CHECKING:
 
     import torch
 
+    from jetlift.export.fidelity.metric import Metric, MetricContext
+    from jetlift.export.samples import ReadItems
     from jetlift.export.weights import PackagedWeights
-    from jetlift.runtime.manifest import ImagePreprocess, TensorSpec, TextPreprocess, Weights
+    from jetlift.runtime.manifest import (
+        AudioPreprocess,
+        ImagePreprocess,
+        TensorSpec,
+        TextPreprocess,
+        Weights,
+    )
 
 
 @dataclass(frozen=True)
@@ -29,13 +37,17 @@ class PartRecipe:
         preprocess: How raw input becomes graph input.
         budget: Default fidelity budget, as in 'embedding.cosine_min>=0.99'.
         patch_grid_hw: Rows and columns of the patch tokens, where there are any.
+        metric: Makes the task's own metric; None compares outputs as vectors.
+        items: Reads the samples of the part; None reads them as the preprocessing asks.
     """
 
     inputs: tuple[TensorSpec, ...]
     output_names: tuple[str, ...]
-    preprocess: ImagePreprocess | TextPreprocess
+    preprocess: ImagePreprocess | TextPreprocess | AudioPreprocess | None
     budget: str
     patch_grid_hw: tuple[int, int] | None = None
+    metric: Callable[[MetricContext], Metric] | None = None
+    items: ReadItems | None = None
 
 
 @dataclass(frozen=True)
@@ -45,12 +57,12 @@ class Loaded:
     Attributes:
         weights: Where they come from, for the manifest.
         modules: One torch module per part, in eval mode, float32.
-        assets: Files to put into the bundle, by their path in it.
+        assets: Files to put into the bundle, by their path in it, or their content.
     """
 
     weights: Weights
     modules: Mapping[str, torch.nn.Module]
-    assets: Mapping[str, Path] = field(default_factory=dict)
+    assets: Mapping[str, Path | bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -63,8 +63,8 @@ IMAGE = PartRecipe(
     ),
     output_names=("embedding", "patch_tokens"),
     preprocess=PREPROCESS,
-    budget="embedding.cosine_mean>=0.995, embedding.cosine_min>=0.98, "
-    "patch_tokens.cosine_mean>=0.995, patch_tokens.cosine_min>=0.90",
+    budget="embedding.cosine_mean>=0.998, embedding.cosine_min>=0.99, "
+    "patch_tokens.cosine_mean>=0.998, patch_tokens.cosine_min>=0.95",
     patch_grid_hw=(16, 16),
 )
 

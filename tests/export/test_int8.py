@@ -10,13 +10,30 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnx import helper
 
+from jetlift.export.fidelity import VectorMetric, parse_budget
 from jetlift.export.precision.calibrate import observe
-from jetlift.export.precision.int8 import quantise_weight, scale_of, to_int8
-from jetlift.runtime.errors import InputError, UsageError
+from jetlift.export.precision.evaluate import Evaluator
+from jetlift.export.precision.fp16 import Typed
+from jetlift.export.precision.int8 import Quantised, SearchOptions, to_int8
+from jetlift.export.precision.scales import quantise_weight, scale_of
+from jetlift.runtime.errors import FidelityError, InputError, UsageError
 
 RANDOM = np.random.default_rng(3)
 MLP_SAMPLES = [{"x": RANDOM.standard_normal((1, 16)).astype(np.float32)} for _ in range(16)]
 CONV_SAMPLES = [{"x": RANDOM.standard_normal((1, 3, 16, 16)).astype(np.float32)} for _ in range(8)]
+
+
+def quantise(source: ir.Model, samples, budget: str = "", **options) -> Quantised:
+    """Calibrate on all samples but the last two, search on these."""
+    lines = parse_budget(budget) if budget else ()
+    evaluator = Evaluator(source, samples[-2:], VectorMetric(), lines)
+    operations = {str(node.name): 10.0 for node in source.graph}
+    return to_int8(source, samples[:-2], evaluator, operations, options=SearchOptions(**options))
+
+
+def typed_int8(source: ir.Model, samples) -> Typed:
+    return quantise(source, samples).typed
+
 
 floats = st.floats(-1e6, 1e6, width=32)
 
@@ -57,7 +74,7 @@ def test_scale_is_positive_and_reaches_the_largest(magnitudes):
 
 
 def test_quantised_graph_has_the_form_tensorrt_takes():
-    typed = to_int8(graphs.mlp(), MLP_SAMPLES)
+    typed = typed_int8(graphs.mlp(), MLP_SAMPLES)
     proto = ir.to_proto(typed.model)
     onnx.checker.check_model(proto, full_check=True)
     arrays = {i.name: onnx.numpy_helper.to_array(i) for i in proto.graph.initializer}
@@ -75,7 +92,8 @@ def test_quantised_graph_has_the_form_tensorrt_takes():
     for node in proto.graph.node:
         if node.op_type in ("Gemm", "MatMul"):
             assert set(node.input[:2]) <= dequantised
-    assert arrays["b1"].dtype == np.float32  # biases stay float
+    biases = [node.input[2] for node in proto.graph.node if node.op_type == "Gemm"]
+    assert [arrays[name].dtype for name in biases] == [np.float32]  # biases stay float
     assert "w1" not in arrays  # the float weight is gone
     makers = {node.output[0]: node for node in proto.graph.node}
     for node, channels in (
@@ -89,7 +107,7 @@ def test_quantised_graph_has_the_form_tensorrt_takes():
 
 def test_quantised_answer_is_near_the_float_answer():
     source = graphs.mlp()
-    typed = to_int8(source, MLP_SAMPLES).model
+    typed = typed_int8(source, MLP_SAMPLES).model
     for sample in MLP_SAMPLES:
         wanted, got = graphs.run(source, sample)[0], graphs.run(typed, sample)[0]
         assert np.abs(wanted - got).max() < 0.05 * np.abs(wanted).max()
@@ -97,12 +115,13 @@ def test_quantised_answer_is_near_the_float_answer():
 
 
 def test_convolution_of_the_input_stays_wide_and_is_told():
-    typed = to_int8(graphs.conv_net(), CONV_SAMPLES)
+    typed = typed_int8(graphs.conv_net(), CONV_SAMPLES)
     assert typed.kept_wide == ("stem: convolution of the input",)
     by_name = {node.name: node for node in typed.model.graph}
-    assert by_name["stem"].inputs[1].name == "w1"
-    assert by_name["depthwise"].inputs[1].name == "w2_dq"
-    assert typed.model.graph.initializers["w2_scale"].shape.numpy() == (8,)
+    assert by_name["stem"].inputs[1].producer() is None
+    dequantized = by_name["depthwise"].inputs[1].producer()
+    assert dequantized.op_type == "DequantizeLinear"
+    assert dequantized.inputs[1].const_value.numpy().shape == (8,)
 
 
 def test_one_pair_serves_all_consumers_of_a_tensor():
@@ -112,7 +131,7 @@ def test_one_pair_serves_all_consumers_of_a_tensor():
     ]
     outputs = {"q_out": ["batch", 4], "k_out": ["batch", 4]}
     source = graphs.model(nodes, weights, inputs={"x": ["batch", 16]}, outputs=outputs)
-    kinds = [node.op_type for node in to_int8(source, MLP_SAMPLES).model.graph]
+    kinds = [node.op_type for node in typed_int8(source, MLP_SAMPLES).model.graph]
     assert kinds.count("QuantizeLinear") == 1
 
 
@@ -123,13 +142,13 @@ def test_products_of_two_activations_stay_wide():
     ]
     source = graphs.model(nodes, {}, inputs={"x": ["batch", 16]}, outputs={"y": [16, 16]})
     with pytest.raises(UsageError, match="no weighted MatMul, Gemm or Conv"):
-        to_int8(source, MLP_SAMPLES)
+        typed_int8(source, MLP_SAMPLES)
 
 
 def test_source_graph_is_not_changed():
     source = graphs.mlp()
     before = ir.to_proto(source).SerializeToString(deterministic=True)
-    to_int8(source, MLP_SAMPLES)
+    typed_int8(source, MLP_SAMPLES)
     assert ir.to_proto(source).SerializeToString(deterministic=True) == before
 
 
@@ -137,27 +156,42 @@ def test_old_opset_is_refused():
     source = graphs.mlp()
     source.opset_imports[""] = 12
     with pytest.raises(UsageError, match="opset 12"):
-        to_int8(source, MLP_SAMPLES)
+        typed_int8(source, MLP_SAMPLES)
 
 
-def test_calibration_reads_the_range_of_inputs_and_inner_tensors():
+def test_calibration_sees_channels_of_inputs_and_inner_tensors():
     source = graphs.mlp()
     shares: list[float] = []
-    names = ["x", "r", "y"]
-    ranges = observe(source, names, MLP_SAMPLES, by_channel={"x"}, progress=shares.append)
-    maxima = ranges.tensors
-    by_channel = np.max([np.abs(sample["x"][0]) for sample in MLP_SAMPLES], axis=0)
-    np.testing.assert_array_equal(ranges.channels["x"], by_channel)
-    assert ranges.channels.keys() == {"x"}
-    assert maxima["x"] == max(float(np.abs(sample["x"]).max()) for sample in MLP_SAMPLES)
-    answers = [graphs.run(source, sample)[0] for sample in MLP_SAMPLES]
-    np.testing.assert_allclose(maxima["y"], max(np.abs(y).max() for y in answers), rtol=1e-5)
+    seen = observe(source, {"x": 1, "r": 1, "y": 1}, MLP_SAMPLES, progress=shares.append)
+    inputs = np.concatenate([sample["x"] for sample in MLP_SAMPLES])
+    np.testing.assert_array_equal(seen["x"].low, inputs.min(axis=0))
+    np.testing.assert_array_equal(seen["x"].high, inputs.max(axis=0))
+    np.testing.assert_array_equal(seen["x"].rows, inputs)
+    answers = np.concatenate([graphs.run(source, sample)[0] for sample in MLP_SAMPLES])
+    largest = np.abs(answers).max(axis=0)
+    np.testing.assert_allclose(seen["y"].largest, largest, rtol=1e-5)
     assert shares[-1] == 1.0
 
 
 def test_no_samples_and_nan_are_refused():
     with pytest.raises(InputError, match="no calibration samples"):
-        to_int8(graphs.mlp(), [])
+        typed_int8(graphs.mlp(), MLP_SAMPLES[:2])
     broken = {"x": np.full((1, 16), np.nan, np.float32)}
     with pytest.raises(InputError, match="NaN or infinity on calibration sample 2"):
-        to_int8(graphs.mlp(), [MLP_SAMPLES[0], broken])
+        typed_int8(graphs.mlp(), [MLP_SAMPLES[0], broken, *MLP_SAMPLES[:2]])
+
+
+def test_told_is_what_the_graph_has():
+    told = quantise(graphs.mlp(), MLP_SAMPLES).quantisation
+    assert told.int8_share == 0.4  # two of the five nodes, which all count alike here
+    assert told.weights_share == {"int8": 1.0}
+    assert [block.nodes for block in told.blocks] == [("fc1",), ("fc2",)]
+    assert {block.precision for block in told.blocks} == {"int8"}
+    assert sum(told.calibrators.values()) == 2
+    assert told.evaluations > 0
+    assert told.finished
+
+
+def test_budget_that_nothing_meets_says_how_near_it_came():
+    with pytest.raises(FidelityError, match="y.cosine_mean is 1.0000, asked >= 1.5"):
+        quantise(graphs.mlp(), MLP_SAMPLES, "cosine_mean>=1.5")

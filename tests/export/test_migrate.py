@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnx import helper
 
-from jetlift.export.precision.calibrate import observe
-from jetlift.export.precision.int8 import find_sites, to_int8
-from jetlift.export.precision.migrate import candidates, migrate, migration_factors
+from jetlift.export.precision.int8 import observe_sites
+from jetlift.export.precision.migrate import affine_of, migrate, migration_factors
+from jetlift.export.precision.sites import by_activation, find_sites
+from jetlift.export.precision.treat import Treatment, prepare
 
 RANDOM = np.random.default_rng(5)
 SAMPLES = [{"x": RANDOM.standard_normal((1, 16)).astype(np.float32)} for _ in range(8)]
@@ -18,11 +19,18 @@ SAMPLES = [{"x": RANDOM.standard_normal((1, 16)).astype(np.float32)} for _ in ra
 magnitudes = hnp.arrays(np.float32, 6, elements=st.floats(0, 2**20, width=32))
 
 
-def migrated(source: ir.Model, samples=SAMPLES, alpha: float = 0.5) -> ir.Model:
+def migrated(
+    source: ir.Model, samples=SAMPLES, alpha: float = 0.5, *, shift: bool = False
+) -> ir.Model:
     copy = source.clone()
-    groups = candidates(find_sites(copy.graph)[0])
-    channels = observe(copy, list(groups), samples, by_channel=groups.keys()).channels
-    migrate(copy.graph, groups, channels, alpha=alpha)
+    sites = find_sites(copy.graph)[0]
+    groups = by_activation(sites)
+    seen = observe_sites(copy, sites, samples)
+    affines = {
+        name: affine_of(group, seen[name], alpha=alpha, shift=shift)
+        for name, group in groups.items()
+    }
+    migrate(copy.graph, groups, affines)
     return copy
 
 
@@ -41,11 +49,44 @@ def test_factors_are_positive_bounded_and_one_where_nothing_lives(active, used, 
     assert (factors[dead] == 1).all()
 
 
-@given(st.integers(0, 2**31), st.floats(0, 1))
+@given(st.integers(0, 2**31), st.floats(0, 1), st.booleans())
 @settings(max_examples=15, deadline=None)
-def test_the_float_answer_stays(seed, alpha):
+def test_the_float_answer_stays(seed, alpha, shift):
     source = graphs.mlp(seed=seed)
-    assert_same_answer(source, migrated(source, alpha=alpha))
+    assert_same_answer(source, migrated(source, alpha=alpha, shift=shift))
+
+
+PICTURES = [{"x": RANDOM.standard_normal((1, 3, 16, 16)).astype(np.float32)} for _ in range(4)]
+
+
+@given(st.integers(0, 2**31), st.floats(0, 1), st.booleans())
+@settings(max_examples=15, deadline=None)
+def test_the_float_answer_of_convolutions_stays(seed, alpha, shift):
+    for source in (graphs.conv_net(seed), graphs.silu_net(seed)):
+        assert_same_answer(source, migrated(source, PICTURES, alpha, shift=shift), PICTURES)
+
+
+def test_equalisation_between_convolutions_costs_no_node():
+    source = graphs.conv_net()
+    changed = migrated(source, PICTURES)
+    assert [node.op_type for node in changed.graph] == [node.op_type for node in source.graph]
+    before, after = (m.graph[2].inputs[1].const_value.numpy() for m in (source, changed))
+    assert not np.array_equal(before, after)
+
+
+def test_only_the_sites_read_the_affine_of_a_shared_tensor():
+    source = graphs.silu_net()
+    changed = migrated(source, PICTURES, shift=True)
+    readers = {node.name: node.inputs[0].name for node in changed.graph}
+    assert readers["pointwise"] != readers["other"] == "s"
+
+
+def test_padded_convolution_is_not_shifted():
+    source = graphs.conv_net()
+    sites = find_sites(source.graph)[0]
+    seen = observe_sites(source, sites, PICTURES)
+    affine = affine_of(sites, seen["r"], alpha=0.5, shift=True)
+    assert not affine.shift.any()
 
 
 def test_layer_normalization_absorbs_and_the_rest_gets_one_mul():
@@ -88,10 +129,11 @@ def test_gelu_absorbs_into_its_constant_factor():
     assert by_name["halved"].inputs[1].const_value.numpy().shape == (16,)
 
 
-def test_tensor_that_somebody_else_reads_is_left_alone():
+def test_tensor_that_somebody_else_reads_stays_for_them():
     source = outlier_net(shared=True)
-    groups = candidates(find_sites(source.graph)[0])
-    assert groups == {}
+    changed = migrated(source)
+    assert_same_answer(source, changed)
+    assert [node.op_type for node in changed.graph].count("Mul") == 4  # one more, before fc
 
 
 def test_an_outlier_channel_no_longer_costs_the_others_their_precision():
@@ -105,7 +147,8 @@ def test_an_outlier_channel_no_longer_costs_the_others_their_precision():
         helper.make_node("MatMul", ["wide", "w"], ["y"], name="fc"),
     ]
     source = graphs.model(nodes, weights, inputs={"x": ["batch", 16]}, outputs={"y": ["batch", 8]})
-    quantised = to_int8(source, SAMPLES).model
+    seen = observe_sites(source, find_sites(source.graph)[0], SAMPLES)
+    quantised = prepare(source, seen, {"wide": Treatment(0.5, correct=False)}).typed()
     # One scale for the tensor as it was: every other channel has 200 times fewer steps.
     wide = np.concatenate([sample["x"] * spread for sample in SAMPLES])
     step = np.abs(wide).max() / 127

@@ -48,6 +48,26 @@ def conv_net(seed: int = 0) -> ir.Model:
     return model(nodes, weights, inputs=axes, outputs={"y": ["batch", 8, 8, 8]})
 
 
+def silu_net(seed: int = 0) -> ir.Model:
+    """x [batch, 3, 16, 16] -> Conv, SiLU -> a 1 x 1 convolution, and another reader of the SiLU."""
+    random = np.random.default_rng(seed)
+    weights = {
+        "w1": random.standard_normal((8, 3, 3, 3)) * random.uniform(0.05, 2, (8, 1, 1, 1)),
+        "w2": random.standard_normal((4, 8, 1, 1)) * 0.3,
+        "b2": random.standard_normal(4) * 0.1,
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["c"], name="stem", pads=[1] * 4),
+        helper.make_node("Sigmoid", ["c"], ["g"], name="gate"),
+        helper.make_node("Mul", ["c", "g"], ["s"], name="silu"),
+        helper.make_node("Conv", ["s", "w2", "b2"], ["y"], name="pointwise"),
+        helper.make_node("Relu", ["s"], ["z"], name="other"),
+    ]
+    axes = {"x": ["batch", 3, 16, 16]}
+    outputs = {"y": ["batch", 4, 16, 16], "z": ["batch", 8, 16, 16]}
+    return model(nodes, weights, inputs=axes, outputs=outputs)
+
+
 def model(
     nodes: list[onnx.NodeProto],
     weights: dict[str, np.ndarray],

@@ -100,7 +100,7 @@ def export(
         typer.Option(
             "--samples",
             help="Real input: pictures, a .txt file, or .npz files for your own graph. "
-            "One half calibrates INT8, the other measures fidelity.",
+            "One half calibrates and searches INT8, the other measures fidelity.",
         ),
     ] = None,
     fidelity: Annotated[
@@ -113,6 +113,23 @@ def export(
         Optional[list[str]],  # noqa: UP045
         typer.Option("--shape", help="For --onnx: the shape to optimise for, as in x=1x3x224x224."),
     ] = None,
+    search_minutes: Annotated[
+        float,
+        typer.Option(
+            "--search-minutes",
+            min=0.0,
+            help="Bound of the precision search per part. What it returns is always within the "
+            "budget; with more time more of it runs in INT8. Interrupted, it goes on next time.",
+        ),
+    ] = 15.0,
+    explore: Annotated[
+        bool,
+        typer.Option(
+            "--explore",
+            help="Measure every block's sensitivity and the curve of INT8 share against fidelity "
+            "even where everything fits.",
+        ),
+    ] = False,
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep variants that miss the fidelity budget.")
     ] = False,
@@ -120,6 +137,7 @@ def export(
 ) -> None:
     """Turn a model's weights into a bundle: ONNX at every precision, checked and measured."""
     from jetlift.export.make import Request, export_onnx, export_recipe
+    from jetlift.export.precision.int8 import SearchOptions
     from jetlift.export.recipes import recipe
     from jetlift.runtime.errors import UsageError
 
@@ -129,7 +147,8 @@ def export(
             expected="One of the two: jetlift export MODEL, or jetlift export --onnx FILE",
         )
     precisions = tuple(item.strip() for item in precision.split(",") if item.strip())
-    request = Request(out, precisions, samples, fidelity, keep)
+    search = SearchOptions(60 * search_minutes, explore)
+    request = Request(out, precisions, samples, fidelity, keep, search)
     with console.stages() as report:
         if onnx is not None:
             bundle = export_onnx(onnx, request, shapes=_shapes(shape or []), report=report)

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from jetlift.export import fidelity
-from jetlift.runtime.errors import UsageError
 
 vectors = hnp.arrays(
     np.float32,
@@ -73,29 +72,10 @@ def test_figures_of_single_vectors_and_of_tokens():
     assert figures["embedding.cosine_min"] == pytest.approx(1)
 
 
-def test_budget_lines_with_and_without_output():
-    budget = fidelity.parse_budget("embedding.cosine_min>=0.9, cosine_mean >= 0.99")
-    figures = {
-        "embedding.cosine_min": 0.95,
-        "embedding.cosine_mean": 0.995,
-        "tokens.cosine_mean": 0.9,
-    }
-    assert fidelity.breaches(figures, budget) == ["tokens.cosine_mean is 0.9000, asked >= 0.99"]
-    nan = figures | {"embedding.cosine_min": float("nan")}
-    assert len(fidelity.breaches(nan, budget)) == 2
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", " , ", "cosine_min", "cosine_min>0.9", "wer<=+x", "psnr>=30", "cosine_min>=1e", "a b>=1"],
-)
-def test_unreadable_budget_is_refused(text):
-    with pytest.raises(UsageError):
-        fidelity.parse_budget(text)
-
-
-def test_budget_on_what_was_not_measured_is_refused():
-    with pytest.raises(UsageError, match=r"logits.cosine_min"):
-        fidelity.breaches({"y.cosine_min": 1.0}, fidelity.parse_budget("logits.cosine_min>=0.5"))
-    with pytest.raises(UsageError, match="spearman"):
-        fidelity.breaches({"y.cosine_min": 1.0}, fidelity.parse_budget("spearman>=0.5"))
+def test_loss_is_zero_for_the_same_and_grows_with_one_bad_row():
+    metric = fidelity.VectorMetric()
+    reference = {"y": [np.eye(4, dtype=np.float32)[None] for _ in range(3)]}
+    assert metric.loss(metric.figures(reference, reference)) == 0.0
+    worse = {"y": [array.copy() for array in reference["y"]]}
+    worse["y"][1][0, 2] = [0, 1, 1, 0]
+    assert metric.loss(metric.figures(reference, worse)) > 0.05

@@ -1,0 +1,283 @@
+"""The precision search: the most operations in INT8 that stay within the fidelity budget.
+
+Order of work, each step measured on the search samples, which calibration never saw:
+    S1  One treatment for all blocks, by coordinate descent from a plain one.
+    S2  If everything in INT8 is within the budget, that is the answer.
+    S3  Sensitivity: how much nearer to fp32 the outputs come with one block alone kept wide.
+    S4  Other treatments for the most sensitive blocks, one after another, each kept if it helps.
+    S5  Blocks are widened by gain per operation, doubling their number until the budget is met,
+        then halving the last step.
+    S6  Each widened block, dearest first, is narrowed again and stays narrow if the budget holds
+        with all the others as they are now: the first ranking knew nothing of interactions.
+Rules:
+    R1  Within the budget means with MARGIN of its room to spare, since the report is made on other
+        samples. No assignment without it is ever returned.
+    R2  Time bounds S1, S3, S4 and S6; S5 always runs, since it alone makes an answer sure.
+    R3  Everything is deterministic, so an interrupted search goes on from its log.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from jetlift.export.fidelity import breaches
+from jetlift.export.precision.evaluate import Evaluator, Measured
+from jetlift.export.precision.treat import Prepared, Treatment, prepare
+from jetlift.runtime.errors import FidelityError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    import onnx_ir as ir
+
+    from jetlift.export.precision.calibrate import Activation
+
+MARGIN = 0.25
+TIME_LIMIT_S = 900.0
+_PLAIN = Treatment(0.5)
+_ALPHAS = (None, 0.35, 0.65, 0.8, 1.0)
+_HEADROOMS = (1.2, 1.4)
+# A treatment that adds work or complexity must gain at least this share of the loss.
+_WORTH = 0.03
+_REFINED = 8
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """How each block is treated, and which stay wide."""
+
+    treatments: Mapping[str, Treatment]
+    wide: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the search ends with.
+
+    Attributes:
+        prepared: The treated graph, from which `wide` is typed.
+        assignment: The answer.
+        measured: Its measurement.
+        sensitivity: Per block, the share of the whole loss that goes when it alone is wide.
+        seen: Assignments of the widening and their measurements, for the curve.
+        finished: Whether every step ran to its end.
+    """
+
+    prepared: Prepared
+    assignment: Assignment
+    measured: Measured
+    sensitivity: dict[str, float]
+    seen: tuple[tuple[frozenset[str], Measured], ...]
+    finished: bool
+
+
+class _OutOfTimeError(Exception):
+    """The time bound was reached."""
+
+
+@dataclass
+class Search:
+    """One search.
+
+    Attributes:
+        model: The fp32 graph.
+        seen: What calibration showed of each block's tensor.
+        operations: Operations per block, MAC x 2.
+        evaluator: Measures on the search samples.
+        time_limit_s: Bound of S1, S3, S4 and S6 (rule R2).
+        explore: Measure sensitivity and the curve even where everything fits in INT8.
+        tell: Called with what is done and the share done, 0 to 1.
+        clock: Seconds, for the bound.
+    """
+
+    model: ir.Model
+    seen: Mapping[str, Activation]
+    operations: Mapping[str, float]
+    evaluator: Evaluator
+    time_limit_s: float = TIME_LIMIT_S
+    explore: bool = False
+    tell: Callable[[str, float], None] = lambda _doing, _share: None
+    clock: Callable[[], float] = time.monotonic
+    _prepared: tuple[Mapping[str, Treatment], Prepared] | None = None
+    _curve: dict[frozenset[str], Measured] = field(default_factory=dict)
+    _sensitivity: dict[str, float] = field(default_factory=dict)
+    _done: int = 0
+
+    def run(self) -> Found:
+        """Search.
+
+        Raises:
+            FidelityError: Not even the graph with nothing in INT8 is within the budget.
+        """
+        self._deadline = self.clock() + self.time_limit_s
+        self._current = Assignment(dict.fromkeys(self.seen, _PLAIN))
+        finished = True
+        for step in (self._choose_treatment, self._rank, self._refine):
+            try:
+                step()
+            except _OutOfTimeError:
+                finished = False
+                break
+            if step != self._rank and self._fits(self._now()) and not self.explore:
+                return self._found(frozenset(), finished=True)
+        wide = self._widen()
+        try:
+            wide = self._give_back(wide)
+        except _OutOfTimeError as late:
+            wide, finished = late.args[0], False
+        if self.explore:
+            self._trace()
+        return self._found(wide, finished=finished)
+
+    def _choose_treatment(self) -> None:
+        """One treatment for all blocks (S1)."""
+        best, loss = _PLAIN, self._now(bounded=True).loss
+        for options in self._alternatives():
+            start = best
+            for change in options:
+                tried = replace(start, **change)
+                measured = self._measure(
+                    Assignment(dict.fromkeys(self.seen, tried)), "choose a treatment", bounded=True
+                )
+                if measured.loss < loss * (1 - _WORTH):
+                    best, loss = tried, measured.loss
+                    self._current = Assignment(dict.fromkeys(self.seen, best))
+
+    @staticmethod
+    def _alternatives() -> list[list[dict[str, Any]]]:
+        return [
+            [{"alpha": alpha} for alpha in _ALPHAS],
+            [{"shift": True}],
+            [{"headroom": factor} for factor in _HEADROOMS],
+            [{"calibrate": True}],
+        ]
+
+    def _rank(self) -> None:
+        """How much each block alone is to blame (S3)."""
+        whole = self._now().loss
+        for block in self.seen:
+            measured = self._measure(
+                replace(self._current, wide=frozenset([block])), "sensitivity", bounded=True
+            )
+            self._sensitivity[block] = (whole - measured.loss) / whole if whole > 0 else 0.0
+
+    def _refine(self) -> None:
+        """Other treatments where it matters most (S4)."""
+        ranked = sorted(self._sensitivity, key=lambda block: -self._sensitivity[block])
+        for block in ranked[:_REFINED]:
+            before = self._now()
+            for change in self._changes(self._current.treatments[block]):
+                tried = replace(self._current.treatments[block], **change)
+                treatments = {**self._current.treatments, block: tried}
+                measured = self._measure(Assignment(treatments), "refine", bounded=True)
+                if measured.loss < before.loss * (1 - _WORTH / 3):
+                    self._current, before = Assignment(treatments), measured
+
+    @staticmethod
+    def _changes(treatment: Treatment) -> list[dict[str, Any]]:
+        alphas = [alpha for alpha in (0.35, 0.5, 0.65, 0.8) if alpha != treatment.alpha]
+        return [
+            *({"alpha": alpha} for alpha in alphas),
+            {"shift": not treatment.shift},
+            {"headroom": 1.2 if treatment.headroom == 1 else 1.0},
+        ]
+
+    def _widen(self) -> frozenset[str]:
+        """The shortest prefix of the ranking that meets the budget (S5)."""
+        order = self._order()
+        if self._fits(self._at(())):
+            return frozenset()
+        low, high = 0, 1
+        while not self._fits(self._at(order[:high])):
+            if high >= len(order):
+                raise self._unmeetable(self._at(order))
+            low, high = high, min(2 * high, len(order))
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self._fits(self._at(order[:middle])) else (middle, high)
+        return frozenset(order[:high])
+
+    def _give_back(self, wide: frozenset[str]) -> frozenset[str]:
+        """Narrow again what need not be wide (S6)."""
+        for block in sorted(wide, key=lambda name: -self.operations[name]):
+            try:
+                measured = self._at(wide - {block}, bounded=True)
+            except _OutOfTimeError as late:
+                raise _OutOfTimeError(wide) from late
+            if self._fits(measured):
+                wide = wide - {block}
+        return wide
+
+    def _trace(self) -> None:
+        """More points for the curve of share against fidelity."""
+        order = self._order()
+        for count in (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64):
+            if count <= len(order):
+                self._at(order[:count])
+
+    def _order(self) -> list[str]:
+        """Blocks by gain per operation, those that were not ranked last, cheapest first."""
+        return sorted(
+            self.seen,
+            key=lambda block: (
+                -max(0.0, self._sensitivity.get(block, 0.0)) / max(self.operations[block], 1.0),
+                self.operations[block],
+            ),
+        )
+
+    def _fits(self, measured: Measured) -> bool:
+        """Rule R1."""
+        return measured.slack >= (MARGIN if self.evaluator.budget else 0.0)
+
+    def _now(self, *, bounded: bool = False) -> Measured:
+        return self._measure(self._current, "everything in INT8", bounded=bounded)
+
+    def _at(self, wide: Collection[str], *, bounded: bool = False) -> Measured:
+        assignment = replace(self._current, wide=frozenset(wide))
+        measured = self._measure(assignment, "widen", bounded=bounded)
+        self._curve[assignment.wide] = measured
+        return measured
+
+    def _measure(self, assignment: Assignment, doing: str, *, bounded: bool) -> Measured:
+        key = [
+            {name: str(treatment) for name, treatment in assignment.treatments.items()},
+            sorted(assignment.wide),
+        ]
+        if bounded and not self.evaluator.knows(key) and self._late():
+            raise _OutOfTimeError
+        self._done += 1
+        expected = 10 + len(self.seen) + 5 * min(_REFINED, len(self.seen)) + 12
+        self.tell(doing, min(0.99, self._done / expected))
+        return self.evaluator.measure(key, lambda: self._prepare(assignment).typed(assignment.wide))
+
+    def _late(self) -> bool:
+        return self.clock() > self._deadline
+
+    def _prepare(self, assignment: Assignment) -> Prepared:
+        if self._prepared is None or self._prepared[0] != assignment.treatments:
+            prepared = prepare(self.model, self.seen, assignment.treatments)
+            self._prepared = (assignment.treatments, prepared)
+        return self._prepared[1]
+
+    def _found(self, wide: frozenset[str], *, finished: bool) -> Found:
+        assignment = replace(self._current, wide=wide)
+        measured = self._at(wide)
+        return Found(
+            prepared=self._prepare(assignment),
+            assignment=assignment,
+            measured=measured,
+            sensitivity=self._sensitivity,
+            seen=tuple(self._curve.items()),
+            finished=finished,
+        )
+
+    def _unmeetable(self, nearest: Measured) -> FidelityError:
+        missed: Sequence[str] = breaches(nearest.figures, self.evaluator.budget)
+        why = "; ".join(missed) or f"less than {MARGIN:.0%} of the budget's room is left"
+        return FidelityError(
+            f"Nothing meets the fidelity budget on the search samples: with no block in INT8 {why}",
+            expected="A budget that fp32 itself meets with room to spare",
+            do="Loosen --fidelity",
+        )
