@@ -10,12 +10,14 @@ G4  Written as one file, or above EXTERNAL_LIMIT_BYTES with the weights in one f
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jetlift.export.opset import brought_up
 from jetlift.runtime.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ def from_torch(
             dynamo=True,
             opset_version=OPSET,
             input_names=[spec.name for spec in inputs],
-            dynamic_shapes=_dynamic_shapes(inputs),
+            dynamic_shapes=_dynamic_shapes(module, inputs),
             optimize=True,
             verbose=False,
         )
@@ -87,7 +89,7 @@ def from_file(path: Path) -> ir.Model:
     """Read a graph of one's own (rules G2 and G3).
 
     Raises:
-        InputError: There is no such file, or it is not an ONNX model.
+        InputError: There is no such file, it is not an ONNX model, or too old to be converted.
     """
     import onnx_ir as ir
     from google.protobuf.message import DecodeError
@@ -98,7 +100,7 @@ def from_file(path: Path) -> ir.Model:
         model = ir.load(path)
         if len(model.graph) == 0 or not model.graph.outputs:
             raise _not_onnx(path, "it holds no graph")
-        return finish(model)
+        return finish(brought_up(model))
     except (DecodeError, ValueError, TypeError, UnicodeDecodeError) as error:
         raise _not_onnx(path, str(error).splitlines()[0] if str(error) else "") from error
 
@@ -215,11 +217,12 @@ def example(inputs: Sequence[TensorSpec]) -> list[npt.NDArray[Any]]:
     return arrays
 
 
-def _dynamic_shapes(inputs: Sequence[TensorSpec]) -> tuple[dict[int, Any], ...]:
+def _dynamic_shapes(module: torch.nn.Module, inputs: Sequence[TensorSpec]) -> tuple[Any, ...]:
+    """Dynamic axes per argument of `forward`; those that land in its `*args` as one tuple."""
     import torch
 
     axes: dict[str, Any] = {}
-    return tuple(
+    shapes = tuple(
         {
             i: axes.setdefault(axis, torch.export.Dim(axis, min=1, max=65536))
             for i, axis in enumerate(spec.shape)
@@ -227,6 +230,11 @@ def _dynamic_shapes(inputs: Sequence[TensorSpec]) -> tuple[dict[int, Any], ...]:
         }
         for spec in inputs
     )
+    kinds = [item.kind for item in inspect.signature(module.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return shapes
+    named = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    return (*shapes[:named], shapes[named:])
 
 
 def _simplified(model: ir.Model) -> ir.Model:

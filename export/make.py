@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
+    from jetlift.export.detector import DetectOptions
     from jetlift.export.recipes.base import PartRecipe, Recipe
     from jetlift.runtime.manifest import SampleSet, TensorSpec
 
@@ -142,6 +143,7 @@ def export_onnx(
     request: Request,
     *,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    detect: DetectOptions | None = None,
     report: Report | None = None,
 ) -> Bundle:
     """Make a bundle of a graph of one's own.
@@ -150,6 +152,7 @@ def export_onnx(
         path: The ONNX file.
         request: What to make of it, and where.
         shapes: Shape to optimise for and measure at, per input with dynamic axes.
+        detect: Take the graph for a detector; None gives it no task.
         report: Called with a stage's name and its share done.
 
     Raises:
@@ -158,23 +161,29 @@ def export_onnx(
     tell = report or _tell_nobody
     request.check()
     with atomic.folder_aside(request.out) as aside, _needs_export_packages():
+        from jetlift.export.detector import detecting
+        from jetlift.export.fidelity.boxes import BUDGET as BOX_BUDGET
         from jetlift.export.own_graph import answer, describe_inputs
 
         tell("read the graph", 0.0)
         model = graph.from_file(path)
         inputs = describe_inputs(model, shapes or {})
         part = _part(model, inputs, graph.parameter_count(model), None)
-        budget = request.budget or fidelity.OWN_GRAPH_BUDGET
+        budget = request.budget or (fidelity.OWN_GRAPH_BUDGET if detect is None else BOX_BUDGET)
         source = Source("main", model, part, budget, answer(path, inputs))
+        note = "A graph of the user's own; without a task's metric it is held to output cosine"
+        if detect is not None:
+            source, note = detecting(source, detect, aside)
         weights = Weights(
             source=path.name,
             licence="not stated",
             sha256=sha256_of(path),
-            note="A graph of the user's own; without a task's metric it is held to output cosine",
+            note=note,
             random=False,
         )
         name = re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).strip("-_") or "graph"
-        _fill(aside, name, (), weights, [source], request, tell)
+        tasks = () if detect is None else ("detect",)
+        _fill(aside, name, tasks, weights, [source], request, tell)
     return Bundle.open(request.out)
 
 

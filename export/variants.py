@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import importlib.metadata
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,14 @@ import numpy as np
 
 from jetlift.export import fidelity, graph
 from jetlift.export.precision.diagnose import worst_tensors
-from jetlift.export.precision.emulate import emulate_fp16
+from jetlift.export.precision.emulate import emulate_half
 from jetlift.export.precision.evaluate import Evaluator, fingerprint_of, open_log
-from jetlift.export.precision.fp16 import Typed, to_fp16
-from jetlift.export.precision.int8 import SearchOptions, to_int8
+from jetlift.export.precision.fp16 import Typed, to_half
+from jetlift.export.precision.fp16_wide import find_wide
+from jetlift.export.precision.int8 import Quantised, SearchOptions, to_int8
 from jetlift.runtime.bundle import sha256_of
 from jetlift.runtime.errors import FidelityError, UsageError
-from jetlift.runtime.manifest import Part, Quantisation, Variant
+from jetlift.runtime.manifest import Part, Variant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from jetlift.engines.ops import GraphCost
     from jetlift.export.fidelity import Metric, MetricContext
     from jetlift.export.precision.evaluate import SearchLog
+    from jetlift.export.precision.half import HalfKind
     from jetlift.export.samples import ReadItems, Samples, SampleSplit
     from jetlift.runtime.session.base import Session
 
@@ -42,7 +45,8 @@ if TYPE_CHECKING:
     MakeMetric = Callable[[MetricContext], Metric]
 
 SOURCE_TOLERANCE = 1e-4
-HALVES = {"fp16": "fp16", "bf16": "bf16", "int8-fp16": "fp16"}
+WIDE_SAMPLES = 8
+HALVES: dict[str, HalfKind] = {"fp16": "fp16", "bf16": "bf16", "int8-fp16": "fp16"}
 
 
 @dataclass(frozen=True)
@@ -125,30 +129,60 @@ class PartWriter:
         with _reference(self.files[self.source.name]) as session:
             self._check_against_source(session)
             expected = self._run("fp32", session, measured) if measured else None
-        quantised: tuple[Typed, Quantisation | None] | None = None
+        quantised: Quantised | None = None
         for precision in precisions:
             if precision == "fp32":
                 continue
-            told = None
             if precision.startswith("int8"):
                 quantised = quantised or self._quantised()
-                typed, told = quantised
-                if precision != "int8":
-                    typed = self._halved(typed.model, precision, typed.kept_wide)
+                made = self._from_int8(precision, quantised)
             else:
-                typed = self._halved(self.source.model, precision, ())
-            variant = replace(self._save(precision, typed), quantisation=told)
+                made = self._halved(HALVES[precision])
+            variant = self._save(precision, made)
+            if precision.startswith("int8") and quantised is not None:
+                variant = replace(variant, quantisation=quantised.quantisation)
             if measured is not None and expected is not None:
-                variant = self._judged(variant, precision, typed, expected, measured)
+                # Treated tensors are not fp32's own, so what lost most is told against these.
+                near = quantised.treated if variant.quantisation and quantised else None
+                judge_by = near or self.source.model
+                variant = self._judged(variant, precision, made, expected, measured, judge_by)
             variants[precision] = variant
         return replace(self.source.part, variants=variants)
 
-    def _halved(self, model: ir.Model, precision: str, kept: tuple[str, ...]) -> Typed:
-        self.tell(f"{self.source.name}: make {precision}", 0.0)
-        typed = to_fp16(model)
-        return Typed(typed.model, (*kept, *typed.kept_wide))
+    def _halved(self, kind: HalfKind) -> Typed:
+        """The float graph in 16 bits, with what must stay FP32 on real samples."""
+        return to_half(self.source.model, kind, wide=self._found_wide(kind))
 
-    def _quantised(self) -> tuple[Typed, Quantisation]:
+    def _from_int8(self, precision: str, quantised: Quantised) -> Typed:
+        """The INT8 graph as it is, or with a rest in 16 bits."""
+        kind, typed = HALVES.get(precision), quantised.typed
+        if kind is None or self.split is None:
+            return typed
+        # One rounding flips integers far down, so here only overflows are looked for; what the
+        # float graph loses by rounding was found on the float graph.
+        start = self._found_wide(kind)
+        found = find_wide(typed.model, self._few(), kind=kind, tolerance=math.inf, start=start)
+        halved = to_half(typed.model, kind, wide=found.wide)
+        return Typed(halved.model, (*typed.kept_wide, *halved.kept_wide))
+
+    def _found_wide(self, kind: HalfKind) -> dict[str, str]:
+        if self.split is None:
+            return {}
+        told = f"{self.source.name}: what must stay fp32 in {kind}"
+        found = find_wide(
+            self.source.model,
+            self._few(),
+            kind=kind,
+            progress=lambda share: self.tell(told, share),
+        )
+        return found.wide
+
+    def _few(self) -> Sequence[Mapping[str, Any]]:
+        """Calibration samples, evenly taken, to look for overflows and losses on."""
+        feeds = self.split.calibration.feeds if self.split is not None else ()
+        return feeds[:: max(1, len(feeds) // WIDE_SAMPLES)][:WIDE_SAMPLES]
+
+    def _quantised(self) -> Quantised:
         """The INT8 graph, searched on the search samples (rule V2)."""
         if self.split is None:
             raise UsageError("int8 needs samples", expected="--samples DIR")
@@ -162,18 +196,17 @@ class PartWriter:
         }
         told = f"{self.source.name}: make int8"
 
-        def search_with(log: SearchLog | None) -> tuple[Typed, Quantisation]:
+        def search_with(log: SearchLog | None) -> Quantised:
             evaluator = Evaluator(self.source.model, search.feeds, metric, lines, log)
-            found = to_int8(
+            return to_int8(
                 self.source.model,
                 calibration.feeds,
                 evaluator,
                 operations,
-                options=self.settings.search,
+                options=replace(self.settings.search, keep=self.settings.keep),
                 samples=search.described,
                 tell=lambda doing, share: self.tell(f"{told}: {doing}", share),
             )
-            return found.typed, found.quantisation
 
         if self.settings.log is None:
             return search_with(None)
@@ -223,15 +256,21 @@ class PartWriter:
         return count(proto, {s.name: s.opt_shape for s in inputs if s.opt_shape is not None})
 
     def _judged(
-        self, variant: Variant, precision: str, typed: Typed, expected: Outputs, measured: Samples
+        self,
+        variant: Variant,
+        precision: str,
+        typed: Typed,
+        expected: Outputs,
+        measured: Samples,
+        float_model: ir.Model,
     ) -> Variant:
-        emulated = emulate_fp16(typed.model) if precision in HALVES else None
+        emulated = emulate_half(typed.model) if precision in HALVES else None
         got, computed_by = self._answers(variant, emulated, measured)
         figures = self._metric(measured).figures(expected, got)
         judged = fidelity.judge(figures, self.source.budget, measured, computed_by)
         if not judged.met and not self.settings.keep:
             feeds = measured.feeds[:4]
-            worst = worst_tensors(self.source.model, emulated or typed.model, feeds)
+            worst = worst_tensors(float_model, emulated or typed.model, feeds)
             raise fidelity.refusal(self.source.name, precision, judged, worst)
         return replace(variant, fidelity=judged)
 

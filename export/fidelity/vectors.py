@@ -110,9 +110,10 @@ def _ranking_figures(
 
 def _similarities(vectors: Sequence[Floats]) -> npt.NDArray[np.float64]:
     rows = np.stack([vector.reshape(-1) for vector in vectors]).astype(np.float64)
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    rows = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
-    similar: npt.NDArray[np.float64] = np.nan_to_num(rows @ rows.T)
+    with np.errstate(all="ignore"):  # a broken variant's rows may hold infinity
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        rows = np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)
+        similar: npt.NDArray[np.float64] = np.nan_to_num(rows @ rows.T)
     return similar
 
 

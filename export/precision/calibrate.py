@@ -31,15 +31,25 @@ class Activation:
     """What the samples showed of one tensor.
 
     Attributes:
-        low: Smallest value per channel, float32 [channels].
-        high: Largest value per channel.
+        lows: Smallest value per sample and channel, float32 [samples, channels].
+        highs: Largest value per sample and channel.
         rows: Some of its vectors along the channel axis, evenly from every sample,
             float32 [rows, channels].
     """
 
-    low: Floats
-    high: Floats
+    lows: Floats
+    highs: Floats
     rows: Floats
+
+    @property
+    def low(self) -> Floats:
+        """Smallest value per channel."""
+        return np.asarray(self.lows.min(axis=0))
+
+    @property
+    def high(self) -> Floats:
+        """Largest value per channel."""
+        return np.asarray(self.highs.max(axis=0))
 
     @property
     def largest(self) -> Floats:
@@ -65,19 +75,21 @@ def observe(
     Raises:
         InputError: No samples, or a tensor holds NaN or infinity on one.
     """
-    low: dict[str, Floats] = {}
-    high: dict[str, Floats] = {}
+    lows: dict[str, list[Floats]] = {name: [] for name in axes}
+    highs: dict[str, list[Floats]] = {name: [] for name in axes}
     kept: dict[str, list[Floats]] = {name: [] for name in axes}
     quota = max(1, ROWS // max(1, len(samples)))
     for name, array in _observed(model, list(axes), samples, progress):
         rows = np.moveaxis(array, axes[name], -1).reshape(-1, array.shape[axes[name]])
-        smallest, largest = rows.min(axis=0), rows.max(axis=0)
-        low[name] = np.minimum(low.get(name, smallest), smallest)
-        high[name] = np.maximum(high.get(name, largest), largest)
+        lows[name].append(rows.min(axis=0))
+        highs[name].append(rows.max(axis=0))
         # An odd number of rows apart, so that no column of a picture is preferred.
         picked = np.unique(np.linspace(0, len(rows) - 1, quota).astype(np.int64))
         kept[name].append(rows[picked])
-    return {name: Activation(low[name], high[name], np.concatenate(kept[name])) for name in axes}
+    return {
+        name: Activation(np.stack(lows[name]), np.stack(highs[name]), np.concatenate(kept[name]))
+        for name in axes
+    }
 
 
 def _observed(
@@ -114,8 +126,15 @@ def with_outputs(model: ir.Model, names: Sequence[str]) -> ir.Model:
     return copy
 
 
-def reference_session(model: ir.Model) -> Any:  # noqa: ANN401 - onnxruntime ships no types
-    """An ONNX Runtime session of a graph in memory."""
+def reference_session(model: ir.Model, *, fuse: bool = False) -> Any:  # noqa: ANN401 - onnxruntime ships no types
+    """An ONNX Runtime session of a graph in memory.
+
+    Args:
+        model: The graph.
+        fuse: Compute quantised products as integers, which is faster. Sums come out in another
+            order, and a value on the border of two codes may fall to the other side: engines differ
+            in the same way. Not for emulated graphs, whose roundings must stay.
+    """
     import onnx_ir as ir
 
     try:
@@ -130,7 +149,11 @@ def reference_session(model: ir.Model) -> Any:  # noqa: ANN401 - onnxruntime shi
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # warnings here are about the extra outputs
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    # Waiting threads that spin take the processor from whoever else works on this machine.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    levels = onnxruntime.GraphOptimizationLevel
+    level = levels.ORT_ENABLE_ALL if fuse else levels.ORT_ENABLE_BASIC
+    options.graph_optimization_level = level
     with tempfile.TemporaryDirectory(prefix="jetlift-calibrate-") as folder:
         path = Path(folder) / "calibrate.onnx"
         ir.save(model, path, external_data="calibrate.onnx.data")

@@ -7,10 +7,10 @@ to infinity included, which equals numpy bit for bit.
 
 What it shows: storage in 16 bits with accumulation in FP32, as tensor cores do; squares inside
 norms, which TensorRT takes apart (composites.py). What it cannot show: the order in which a kernel
-sums, which differs from engine to engine by FP32's rounding alone; a kernel that accumulates in
-FP16, which builders may pick for an FP16 product and whose error grows with the length of the sum;
-what an engine keeps in FP32 across nodes that it fuses, which makes it better than the emulation.
-A node kept wide has none of this: its sums are FP32 in every engine.
+sums, which differs from engine to engine by FP32's rounding alone; a kernel that accumulates an
+FP16 product in FP16, where a builder picks one: its error grows with the length of the sum; what an
+engine keeps in FP32 across nodes that it fuses, which makes it better than the emulation. A node
+kept wide has none of this: its sums are FP32 in every engine.
 """
 
 from __future__ import annotations
@@ -58,15 +58,15 @@ def is_half(value: ir.Value) -> bool:
     return value.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
-def rounding(value: ir.Value, dtype: ir.DataType) -> tuple[list[ir.Node], ir.Value]:
+def rounding(value: ir.Value, dtype: ir.DataType, name: str) -> tuple[list[ir.Node], ir.Value]:
     """The Casts that round a float32 value to a type and back, and what they give."""
     import onnx_ir as ir
 
-    down = ir.node("Cast", [value], {"to": dtype}, name=f"{value.name}_round_down")
-    up = ir.node("Cast", down.outputs, {"to": ir.DataType.FLOAT}, name=f"{value.name}_round_up")
+    down = ir.node("Cast", [value], {"to": dtype}, name=f"{name}_round_down")
+    up = ir.node("Cast", down.outputs, {"to": ir.DataType.FLOAT}, name=f"{name}_round_up")
     rounded = up.outputs[0]
     down.outputs[0].type, down.outputs[0].shape = ir.TensorType(dtype), value.shape
-    down.outputs[0].name, rounded.name = f"{value.name}_half", f"{value.name}_rounded"
+    down.outputs[0].name, rounded.name = f"{name}_half", f"{name}_rounded"
     rounded.shape, rounded.type = value.shape, ir.TensorType(ir.DataType.FLOAT)
     return [down, up], rounded
 
@@ -76,7 +76,7 @@ def _round_after(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
 
     dtype = value.dtype or ir.DataType.FLOAT16
     value.type = ir.TensorType(ir.DataType.FLOAT)
-    casts, rounded = rounding(value, dtype)
+    casts, rounded = rounding(value, dtype, str(value.name))
     value.replace_all_uses_with(rounded)
     casts[0].replace_input_with(0, value)
     graph.insert_after(node, casts)

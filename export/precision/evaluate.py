@@ -184,7 +184,7 @@ class Evaluator:
 def outputs_on(model: ir.Model, samples: Sequence[Feeds]) -> dict[str, list[npt.NDArray[Any]]]:
     """A graph's outputs on samples, by the reference engine."""
     names = [str(value.name) for value in model.graph.outputs]
-    session = reference_session(model)
+    session = reference_session(model, fuse=True)
     collected: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in names}
     for feeds in samples:
         for name, array in zip(names, session.run(names, dict(feeds)), strict=True):

@@ -61,7 +61,7 @@ def to_half(model: ir.Model, kind: HalfKind, *, wide: Collection[str] = ()) -> T
         UsageError: A value has no type or another 16-bit type, or a name in `wide` is no node.
     """
     copy = model.clone(deep_copy=False)
-    reasons = dict(wide) if isinstance(wide, Mapping) else dict.fromkeys(wide, "asked for")
+    reasons = dict(wide) if isinstance(wide, Mapping) else dict.fromkeys(sorted(wide), "asked for")
     return _Retyper(copy, half_of(kind), reasons).run()
 
 

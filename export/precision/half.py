@@ -61,7 +61,7 @@ class Half:
 
     def narrow(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Round to this type (rule H1), overflow to infinity included."""
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):  # a signalling NaN is invalid
             return array.astype(self.dtype.numpy())
 
     def rounded(self, array: Floats) -> Floats:

@@ -45,17 +45,26 @@ class SearchOptions:
         time_limit_s: Bound in seconds; the answer always meets the budget, with more time it has
             more in INT8.
         explore: Measure sensitivity and the curve even where everything fits in INT8.
+        keep: Where nothing meets the budget, answer with everything in INT8.
     """
 
     time_limit_s: float = TIME_LIMIT_S
     explore: bool = False
+    keep: bool = False
 
 
 @dataclass(frozen=True)
 class Quantised:
-    """An INT8 graph and how it was made."""
+    """An INT8 graph and how it was made.
+
+    Attributes:
+        typed: The graph.
+        treated: The float graph it was typed from, whose tensors it has under the same names.
+        quantisation: How it was made.
+    """
 
     typed: Typed
+    treated: ir.Model
     quantisation: Quantisation
 
 
@@ -94,13 +103,20 @@ def to_int8(
         for name, group in groups.items()
     }
     found = Search(
-        model, seen, per_block, evaluator, chosen.time_limit_s, chosen.explore, tell
+        model,
+        seen,
+        per_block,
+        evaluator,
+        time_limit_s=chosen.time_limit_s,
+        explore=chosen.explore,
+        keep=chosen.keep,
+        tell=tell,
     ).run()
     wide_nodes = {node for b in found.assignment.wide for node in found.prepared.blocks[b]}
     kept_wide += [f"{site.name}: kept by the search" for site in sites if site.name in wide_nodes]
     typed = Typed(found.prepared.typed(found.assignment.wide), tuple(kept_wide))
     told = _told(found, sites, per_block, operations, evaluator.evaluations, samples)
-    return Quantised(typed, told)
+    return Quantised(typed, found.prepared.model, told)
 
 
 def _sites_of(model: ir.Model) -> tuple[list[Site], list[str]]:

@@ -56,8 +56,8 @@ class Affine:
 
     def of(self, seen: Activation) -> Activation:
         """What the samples show of the tensor after the affine."""
-        low, high = (seen.low - self.shift) / self.factors, (seen.high - self.shift) / self.factors
-        return Activation(low, high, (seen.rows - self.shift) / self.factors)
+        after = [(part - self.shift) / self.factors for part in (seen.lows, seen.highs, seen.rows)]
+        return Activation(*after)
 
 
 def affine_of(group: Sequence[Site], seen: Activation, *, alpha: float, shift: bool) -> Affine:

@@ -3,7 +3,7 @@
 Order of work, each step measured on the search samples, which calibration never saw:
     S1  One treatment for all blocks, by coordinate descent from a plain one.
     S2  If everything in INT8 is within the budget, that is the answer.
-    S3  Sensitivity: how much nearer to fp32 the outputs come with one block alone kept wide.
+    S3  Else sensitivity: how much nearer to fp32 the outputs come with one block alone kept wide.
     S4  Other treatments for the most sensitive blocks, one after another, each kept if it helps.
     S5  Blocks are widened by gain per operation, doubling their number until the budget is met,
         then halving the last step.
@@ -38,7 +38,6 @@ MARGIN = 0.25
 TIME_LIMIT_S = 900.0
 _PLAIN = Treatment(0.5)
 _ALPHAS = (None, 0.35, 0.65, 0.8, 1.0)
-_HEADROOMS = (1.2, 1.4)
 # A treatment that adds work or complexity must gain at least this share of the loss.
 _WORTH = 0.03
 _REFINED = 8
@@ -88,6 +87,7 @@ class Search:
         evaluator: Measures on the search samples.
         time_limit_s: Bound of S1, S3, S4 and S6 (rule R2).
         explore: Measure sensitivity and the curve even where everything fits in INT8.
+        keep: Where nothing meets the budget, answer with everything in INT8.
         tell: Called with what is done and the share done, 0 to 1.
         clock: Seconds, for the bound.
     """
@@ -98,6 +98,7 @@ class Search:
     evaluator: Evaluator
     time_limit_s: float = TIME_LIMIT_S
     explore: bool = False
+    keep: bool = False
     tell: Callable[[str, float], None] = lambda _doing, _share: None
     clock: Callable[[], float] = time.monotonic
     _prepared: tuple[Mapping[str, Treatment], Prepared] | None = None
@@ -109,27 +110,45 @@ class Search:
         """Search.
 
         Raises:
-            FidelityError: Not even the graph with nothing in INT8 is within the budget.
+            FidelityError: Nothing with a block in INT8 is within the budget.
         """
         self._deadline = self.clock() + self.time_limit_s
         self._current = Assignment(dict.fromkeys(self.seen, _PLAIN))
-        finished = True
-        for step in (self._choose_treatment, self._rank, self._refine):
-            try:
-                step()
-            except _OutOfTimeError:
-                finished = False
-                break
-            if step != self._rank and self._fits(self._now()) and not self.explore:
-                return self._found(frozenset(), finished=True)
-        wide = self._widen()
+        in_time = self._in_time(self._choose_treatment)
+        fits = self._fits(self._now())
+        if fits and not self.explore:
+            return self._found(frozenset(), finished=in_time)
+        in_time = in_time and self._in_time(self._rank)
+        if not fits:
+            in_time = in_time and self._in_time(self._refine)
+        try:
+            wide, sure = self._least_wide()
+        except FidelityError:
+            if not self.keep:
+                raise
+            wide, sure = frozenset(), True
+        if self.explore:
+            self._trace()
+        return self._found(wide, finished=in_time and sure)
+
+    @staticmethod
+    def _in_time(step: Callable[[], None]) -> bool:
+        try:
+            step()
+        except _OutOfTimeError:
+            return False
+        return True
+
+    def _least_wide(self) -> tuple[frozenset[str], bool]:
+        """What must stay wide (S5, S6), and whether there was time to make sure."""
+        wide, in_time = self._widen(), True
         try:
             wide = self._give_back(wide)
         except _OutOfTimeError as late:
-            wide, finished = late.args[0], False
-        if self.explore:
-            self._trace()
-        return self._found(wide, finished=finished)
+            wide, in_time = late.args[0], False
+        if wide and len(wide) == len(self.seen):
+            raise self._unmeetable()
+        return wide, in_time
 
     def _choose_treatment(self) -> None:
         """One treatment for all blocks (S1)."""
@@ -149,8 +168,8 @@ class Search:
     def _alternatives() -> list[list[dict[str, Any]]]:
         return [
             [{"alpha": alpha} for alpha in _ALPHAS],
-            [{"shift": True}],
-            [{"headroom": factor} for factor in _HEADROOMS],
+            [{"shift": False}],
+            [{"guard": 4.0}, {"guard": 1.0}],
             [{"calibrate": True}],
         ]
 
@@ -181,7 +200,7 @@ class Search:
         return [
             *({"alpha": alpha} for alpha in alphas),
             {"shift": not treatment.shift},
-            {"headroom": 1.2 if treatment.headroom == 1 else 1.0},
+            {"guard": 4.0 if treatment.guard == 2.0 else 2.0},
         ]
 
     def _widen(self) -> frozenset[str]:
@@ -192,7 +211,7 @@ class Search:
         low, high = 0, 1
         while not self._fits(self._at(order[:high])):
             if high >= len(order):
-                raise self._unmeetable(self._at(order))
+                raise self._unmeetable()
             low, high = high, min(2 * high, len(order))
         while high - low > 1:
             middle = (low + high) // 2
@@ -273,11 +292,15 @@ class Search:
             finished=finished,
         )
 
-    def _unmeetable(self, nearest: Measured) -> FidelityError:
+    def _unmeetable(self) -> FidelityError:
+        """The error that says how near the search came with anything in INT8."""
+        tried = [item for wide, item in self._curve.items() if len(wide) < len(self.seen)]
+        nearest = max(tried, key=lambda item: item.slack)
         missed: Sequence[str] = breaches(nearest.figures, self.evaluator.budget)
         why = "; ".join(missed) or f"less than {MARGIN:.0%} of the budget's room is left"
         return FidelityError(
-            f"Nothing meets the fidelity budget on the search samples: with no block in INT8 {why}",
-            expected="A budget that fp32 itself meets with room to spare",
-            do="Loosen --fidelity",
+            f"No graph with a block in INT8 meets the fidelity budget on the search samples. "
+            f"The nearest: {why}",
+            expected="A budget that leaves room for some rounding",
+            do="Loosen --fidelity, leave int8 out, or keep it as it is with --keep",
         )

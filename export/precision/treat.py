@@ -9,6 +9,10 @@ Rules:
     P2  Bias correction belongs to a narrow block: the mean of what quantisation changed in its
         result on the calibration rows, W E[x] - Wq E[Q(x)], is added back (Nagel et al.,
         Data-Free Quantization, arXiv 1906.04721, section 4.2, with means that were measured).
+    P3  A clip is guarded by cross-validation: with the affine and the range of all calibration
+        samples but a fold, how much wider must the range be for that fold? The folds are runs of
+        neighbours, which are more alike than strangers. Ranges that generalise cost nothing, and
+        those with a heavy tail get the room they need.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jetlift.export.precision.calibrate import Activation
 from jetlift.export.precision.fp16 import drop_unused_initializers
 from jetlift.export.precision.migrate import affine_of, migrate
 from jetlift.export.precision.qdq import write_qdq
@@ -25,13 +30,15 @@ from jetlift.export.precision.scales import best_calibrator, clip_max, rounded, 
 from jetlift.export.precision.sites import add_to_output, by_activation, find_sites
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     import numpy.typing as npt
     import onnx_ir as ir
 
-    from jetlift.export.precision.calibrate import Activation
     from jetlift.export.precision.sites import Floats, Site
+
+
+_FOLDS = 4
 
 
 @dataclass(frozen=True)
@@ -41,21 +48,22 @@ class Treatment:
     Attributes:
         alpha: How far scales are migrated into weights; None migrates nothing.
         shift: Whether channels are centred.
-        headroom: Factor on the clip, for values beyond what calibration saw.
+        guard: Widen the clip by what cross-validation says that unseen samples need, at most by
+            this factor (rule P3); 1 widens nothing.
         calibrate: Whether the calibrator is chosen by evidence; else it is `max`.
         correct: Whether biases are corrected.
     """
 
     alpha: float | None
-    shift: bool = False
-    headroom: float = 1.0
+    shift: bool = True
+    guard: float = 2.0
     calibrate: bool = False
     correct: bool = True
 
     def __str__(self) -> str:
         words = ["no migration" if self.alpha is None else f"alpha {self.alpha:g}"]
         words += ["centred"] if self.shift else []
-        words += [f"headroom {self.headroom:g}"] if self.headroom != 1 else []
+        words += [f"guarded to {self.guard:g}"] if self.guard > 1 else []
         words += ["calibrator by evidence" if self.calibrate else "max"]
         words += ["biases corrected"] if self.correct else []
         return ", ".join(words)
@@ -125,11 +133,30 @@ def prepare(
             calibrators[name], clip = best_calibrator(after, sites)
         else:
             calibrators[name], clip = "max", clip_max(after)
-        clips[read] = clip * treatment.headroom
+        clips[read] = clip * _guard(groups[name], seen[name], treatment)
         if treatment.correct:
             corrections |= {s.name: _correction(s, after.rows, clips[read]) for s in sites}
     blocks = {name: tuple(site.name for site in group) for name, group in groups.items()}
     return Prepared(copy, blocks, clips, calibrators, corrections)
+
+
+def _guard(group: Sequence[Site], seen: Activation, treatment: Treatment) -> float:
+    """How much wider a clip must be for samples that did not make it (rule P3)."""
+    samples, worst = len(seen.lows), 1.0
+    if treatment.guard <= 1:
+        return worst
+    for fold in np.array_split(np.arange(samples), min(_FOLDS, samples)):
+        others = np.setdiff1d(np.arange(samples), fold)
+        if not len(others):
+            return worst
+        known = Activation(seen.lows[others], seen.highs[others], seen.rows)
+        unseen = Activation(seen.lows[fold], seen.highs[fold], seen.rows)
+        if treatment.alpha is not None:
+            affine = affine_of(group, known, alpha=treatment.alpha, shift=treatment.shift)
+            known, unseen = affine.of(known), affine.of(unseen)
+        reached = clip_max(known)
+        worst = max(worst, clip_max(unseen) / reached if reached > 0 else 1.0)
+    return min(worst, treatment.guard)
 
 
 def _correction(site: Site, rows: Floats, clip: float) -> npt.NDArray[Any]:

@@ -5,12 +5,13 @@ Rules:
         standard does not know, nodes with a subgraph and whatever feeds one, nodes with a constant
         that the type cannot hold.
     W2  Q/DQ pairs keep float32 scales, and so does all that an engine makes one integer kernel of:
-        the node between DequantizeLinear and its result, its bias, its activation where a
-        QuantizeLinear follows. A scale in FP16 may round to zero, which TensorRT's parser refuses
-        (onnx-tensorrt@96e7811:onnxOpImporters.cpp, 'Scale coefficients must all be positive'),
-        and with it TensorRT-RTX 1.7 writes the integer sums as FP16 before they are scaled, where
-        the build log shows it; sums of int8 products are beyond 65504 soon. With float32 scales
-        both are float32, and the kernels are the same.
+        the node behind DequantizeLinear, its bias, its activation where a QuantizeLinear follows.
+        A scale in FP16 may round to zero, which TensorRT's parser refuses
+        (onnx-tensorrt@96e7811:onnxOpImporters.cpp, 'Scale coefficients must all be positive').
+        The product of two rounds to zero sooner: ONNX Runtime 1.32 divides biases by it. And by
+        its build log TensorRT-RTX 1.7 then writes the integer sums of a GEMM as FP16 before they
+        are scaled, and five int8 products pass 65504. With float32 scales all that is float32, in
+        as many kernels.
     W3  A BF16 graph is raised to opset 22, the first in which convolutions and pooling take BF16,
         unless it holds an operator that means something else there.
 """
@@ -59,7 +60,7 @@ def wide_by_rule(model: ir.Model, half: Half, asked: Mapping[str, str]) -> dict[
     graph = model.graph
     if unknown := set(asked) - {node.name for node in graph}:
         raise UsageError(f"No node is named {min(unknown)}", expected="Names of nodes")
-    reasons = dict(sorted(asked.items()))
+    reasons = dict(asked)
     integer = integer_nodes(graph)
     for node in graph:
         why = "" if node in integer else _reason(node, model.opset_imports, half)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -36,6 +38,24 @@ class Twins(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         inner = self.table((x.abs() * 3).long().clamp(0, 9)).sum(1)
         return self.linear(x + inner), inner
+
+
+class Sum(torch.nn.Module):
+    """One named argument, and as many others as there are inputs."""
+
+    def forward(self, x: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+        return x + sum(others)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_arguments_without_names_are_inputs_with_dynamic_axes(count):
+    specs = [replace(SPEC, name=name) for name in ("x", "y_0", "y_1", "y_2")[: 1 + count]]
+    model = graph.from_torch(Sum().eval(), specs, ["total"])
+    assert [value.name for value in model.graph.inputs] == [spec.name for spec in specs]
+    assert {graph.axes_of(value) for value in model.graph.inputs} == {("batch", 6)}
+    x = RANDOM.standard_normal((3, 6)).astype(np.float32)
+    (got,) = graphs.run(model, {spec.name: x for spec in specs})
+    np.testing.assert_allclose(got, (1 + count) * x, rtol=1e-6)
 
 
 def test_torch_module_becomes_a_checked_graph_with_its_own_names():

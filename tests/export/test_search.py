@@ -24,7 +24,7 @@ class Invented(Evaluator):
     """Measures by a formula of what is wide: any blame per block, and per pair of blocks."""
 
     def __init__(self, blame: dict[str, float], pairs: dict[tuple[str, str], float]) -> None:
-        super().__init__(graphs.mlp(), [], VectorMetric(), BUDGET)
+        super().__init__(None, [], VectorMetric(), BUDGET)
         self.blame, self.pairs, self.asked = blame, pairs, 0
 
     def knows(self, assignment: object) -> bool:
@@ -57,7 +57,7 @@ blames = st.lists(st.floats(-0.01, 0.2), min_size=1, max_size=9)
 
 
 @given(blames, st.data(), st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_never_returns_an_assignment_that_misses_the_budget(blame, data, explore):
     names = NAMES[: len(blame)]
     pairs = {
@@ -65,7 +65,11 @@ def test_never_returns_an_assignment_that_misses_the_budget(blame, data, explore
     }
     operations = {name: data.draw(st.floats(1, 100)) for name in names}
     evaluator = Invented(dict(zip(names, blame, strict=True)), pairs)
-    found = invented_search(evaluator, operations, explore=explore).run()
+    try:
+        found = invented_search(evaluator, operations, explore=explore).run()
+    except FidelityError:
+        assert evaluator.measure([{}, []], None).slack < MARGIN
+        return
     assert found.measured.slack >= MARGIN
     again = evaluator.measure([{}, sorted(found.assignment.wide)], None)
     assert again == found.measured
@@ -73,12 +77,16 @@ def test_never_returns_an_assignment_that_misses_the_budget(blame, data, explore
 
 
 @given(blames, st.data())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_what_is_left_wide_is_needed(blame, data):
     names = NAMES[: len(blame)]
     operations = {name: data.draw(st.floats(1, 100)) for name in names}
     evaluator = Invented(dict(zip(names, (abs(b) for b in blame), strict=True)), {})
-    found = invented_search(evaluator, operations).run()
+    try:
+        found = invented_search(evaluator, operations).run()
+    except FidelityError:
+        assert min(evaluator.blame.values()) > 0.1 * (1 - MARGIN)
+        return
     cheapest = min(found.assignment.wide, key=operations.__getitem__, default=None)
     if cheapest is not None:
         narrower = evaluator.measure([{}, sorted(found.assignment.wide - {cheapest})], None)
@@ -102,11 +110,13 @@ def test_one_culprit_is_found():
 
 
 def test_budget_without_an_answer_is_an_error_that_says_how_near():
-    evaluator = Invented(dict.fromkeys(NAMES, 0.05), {})
-    evaluator.budget = parse_budget("cosine_min>=1.5")
-    evaluator.measure = lambda *_: Measured({"y.cosine_min": 1.0, "y.cosine_mean": 1.0}, 0.0, -0.5)
-    with pytest.raises(FidelityError, match="y.cosine_min is 1.0000, asked >= 1.5"):
-        invented_search(evaluator, dict.fromkeys(NAMES, 1.0)).run()
+    evaluator = Invented(dict.fromkeys(NAMES, 0.2), {})
+    operations = dict.fromkeys(NAMES, 1.0)
+    with pytest.raises(FidelityError, match=r"The nearest: y.cosine_min is 0\.8000, asked >= 0.9"):
+        invented_search(evaluator, operations).run()
+    kept = invented_search(evaluator, operations, keep=True).run()
+    assert kept.assignment.wide == frozenset()
+    assert kept.measured.slack < 0
 
 
 def real_search(log=None, **options) -> Search:

@@ -1,0 +1,220 @@
+"""Samples and metrics of Whisper's parts, made of a folder of speech (see export/speech.py).
+
+encoder   each utterance; judged by the words that fp32's other parts make of its output
+cross     fp32's hidden states of the first utterances, since one answer to them is 18 MB
+decoder   some steps of each utterance, with the spoken words before them given (teacher
+          forcing); judged by the token that it finds likeliest and by its logits
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jetlift.export.fidelity.vectors import compare, vector_loss
+from jetlift.export.fidelity.words import WordMetric
+from jetlift.export.samples import Item
+from jetlift.export.speech import Utterance, read_utterances
+from jetlift.runtime.errors import UsageError
+from jetlift.runtime.session import open_onnx
+from jetlift.runtime.tasks.greedy import GENERATION, GenerationFacts, GreedyDecoder, Steps
+from jetlift.runtime.text import open_tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from jetlift.export.fidelity.metric import MetricContext, Outputs
+    from jetlift.export.samples import ItemContext
+    from jetlift.runtime.manifest import AudioPreprocess
+    from jetlift.runtime.session.base import Session
+
+    Array = npt.NDArray[Any]
+
+CROSS_UTTERANCES = 48
+STEPS_PER_UTTERANCE = 4
+_BATCH = 8
+
+
+def encoder_items(context: ItemContext, spec: AudioPreprocess) -> list[Item]:
+    """Each utterance with its words."""
+    return [
+        Item(item.digest, ({spec.input: item.log_mel},), item.text)
+        for item in read_utterances(context, spec)
+    ]
+
+
+def cross_items(context: ItemContext, spec: AudioPreprocess) -> list[Item]:
+    """Hidden states of the first utterances."""
+    utterances = read_utterances(context, spec)[:CROSS_UTTERANCES]
+    with _fp32(context.files, "encoder") as encoder:
+        return [
+            Item(item.digest, (encoder.run({spec.input: item.log_mel}),)) for item in utterances
+        ]
+
+
+def decoder_items(context: ItemContext, spec: AudioPreprocess) -> list[Item]:
+    """Steps of each utterance, from the first word's to the end's, evenly spread."""
+    facts = GenerationFacts.read(context.bundle_folder / GENERATION)
+    tokenizer = open_tokenizer(context.bundle_folder / facts.tokenizer)
+    utterances = read_utterances(context, spec)
+    heard = _Heard(_fp32(context.files, "encoder"), _fp32(context.files, "cross"), spec)
+    spoken = [
+        (*facts.prompt, *tokenizer.encode(f" {item.text}", add_special_tokens=False).ids)
+        for item in utterances
+    ]
+    items: list[Item] = []
+    with _fp32(context.files, "decoder") as decoder:
+        for start in range(0, len(utterances), _BATCH):
+            rows = range(start, min(start + _BATCH, len(utterances)))
+            told = [_Told(utterances[row], spoken[row]) for row in rows]
+            _give_words(decoder, heard, told)
+            for item in told:
+                last, first = len(item.tokens) - 1, len(facts.prompt) - 1
+                spread = np.linspace(first, last, STEPS_PER_UTTERANCE).round().astype(int)
+                steps: Any = tuple(StepFeeds(item, place, heard) for place in np.unique(spread))
+                items.append(Item(item.utterance.digest, steps, item.utterance.text))
+    return items
+
+
+class _Heard:
+    """fp32's cross keys and values of an utterance; the last one's are kept."""
+
+    def __init__(self, encoder: Session, cross: Session, spec: AudioPreprocess) -> None:
+        self._encoder, self._cross, self._spec = encoder, cross, spec
+        self._last: tuple[Utterance, dict[str, Array]] | None = None
+
+    def __call__(self, utterance: Utterance) -> dict[str, Array]:
+        if self._last is None or self._last[0] is not utterance:
+            hidden = self._encoder.run({self._spec.input: utterance.log_mel})
+            self._last = (utterance, self._cross.run(hidden))
+        return self._last[1]
+
+
+class _Told:
+    """An utterance whose words the decoder is given.
+
+    Attributes:
+        utterance: What is heard.
+        tokens: The prompt, then the spoken words.
+        past: Per input of that name, keys or values of every token, [1, heads, tokens, d].
+        positions: How many tokens the decoder's cache has room for.
+        names: The decoder's inputs.
+    """
+
+    def __init__(self, utterance: Utterance, tokens: tuple[int, ...]) -> None:
+        self.utterance, self.tokens = utterance, tokens
+        self.past: dict[str, Array] = {}
+        self.positions = 0
+        self.names: tuple[str, ...] = ()
+
+
+def _give_words(decoder: Session, heard: _Heard, told: Sequence[_Told]) -> None:
+    """Fill in the keys and values of a batch of utterances."""
+    crosses = [heard(item.utterance) for item in told]
+    batch = {name: np.concatenate([cross[name] for cross in crosses]) for name in crosses[0]}
+    steps = Steps(decoder, batch)
+    longest = max(len(item.tokens) for item in told)
+    # What a shorter one is given behind its end is looked at by nobody.
+    tokens = np.array([item.tokens + (0,) * (longest - len(item.tokens)) for item in told])
+    for column in tokens.T:
+        steps.advance(np.ascontiguousarray(column, np.int64))
+    for row, item in enumerate(told):
+        item.positions, item.names = steps.positions, tuple(spec.name for spec in decoder.inputs)
+        item.past = {
+            name: cache[row : row + 1, :, : len(item.tokens)].copy()
+            for name, cache in steps.past.items()
+        }
+
+
+class StepFeeds(Mapping[str, "Array"]):
+    """What the decoder gets at one step; the large arrays are made when they are asked for.
+
+    24 MB per step would be 25 GB for a corpus; the words' own keys and values are some 0.3 MB.
+    """
+
+    def __init__(self, told: _Told, position: int, heard: _Heard) -> None:
+        self._told, self._position, self._heard = told, int(position), heard
+
+    def __getitem__(self, name: str) -> Array:
+        if name == "token":
+            return np.array([self._told.tokens[self._position]], np.int64)
+        if name == "position":
+            return np.array([self._position], np.int64)
+        if name not in self._told.past:
+            return self._heard(self._told.utterance)[name]
+        words = self._told.past[name]
+        cache = np.zeros((*words.shape[:2], self._told.positions, words.shape[3]), np.float32)
+        cache[:, :, : self._position] = words[:, :, : self._position]
+        return cache
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._told.names)
+
+    def __len__(self) -> int:
+        return len(self._told.names)
+
+
+def word_metric(context: MetricContext) -> WordMetric:
+    """Judges the encoder by the words that fp32's other parts make of its output."""
+    if any(not isinstance(label, str) for label in context.samples.labels):
+        raise UsageError(
+            "The samples have no words", expected="A folder of speech with transcripts"
+        )
+    facts = GenerationFacts.read(context.folder / GENERATION)
+    tokenizer = open_tokenizer(context.folder / facts.tokenizer)
+    cross = _fp32(context.files, facts.cross)
+    decoder = GreedyDecoder(_fp32(context.files, facts.decoder), facts)
+
+    def decode(hidden: dict[str, Array], limits: Sequence[int]) -> list[tuple[int, ...]]:
+        return [item.tokens for item in decoder.decode(cross.run(hidden), limits)]
+
+    def to_text(tokens: Sequence[int]) -> str:
+        return str(tokenizer.decode(list(tokens)))
+
+    return WordMetric(decode, to_text, context.samples.labels)
+
+
+def step_metric(_context: MetricContext) -> StepMetric:
+    """Judges the decoder step by step."""
+    return StepMetric()
+
+
+class StepMetric:
+    """Figures of the decoder on given words.
+
+    token_agreement   share of steps at which fp32 and the variant find the same token likeliest
+    logits.cosine_*   cosine of the logits
+    new.cosine_*      cosine of the token's own keys and values, over all layers
+    """
+
+    names = ("token_agreement", "cosine_mean", "cosine_min")
+
+    def figures(self, reference: Outputs, got: Outputs) -> dict[str, float]:
+        """See the class."""
+        pairs = list(zip(reference["logits"], got["logits"], strict=True))
+        same = [
+            bool(np.isfinite(b).all()) and a.argmax(-1).tolist() == b.argmax(-1).tolist()
+            for a, b in pairs
+        ]
+        near = compare(reference, got)
+        fresh = [name for name in reference if name != "logits"]
+        return {
+            "token_agreement": float(np.mean(same)),
+            "logits.cosine_mean": near["logits.cosine_mean"],
+            "logits.cosine_min": near["logits.cosine_min"],
+            "new.cosine_mean": float(np.mean([near[f"{n}.cosine_mean"] for n in fresh])),
+            "new.cosine_min": min(near[f"{n}.cosine_min"] for n in fresh),
+        }
+
+    def loss(self, figures: Mapping[str, float]) -> float:
+        """By the vectors, of the logits and of the keys and values."""
+        return vector_loss(figures)
+
+
+def _fp32(files: Mapping[str, Path], part: str) -> Session:
+    return open_onnx(files[part], library="onnxruntime")
