@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from jetlift.export.fidelity import Metric, MetricContext
-    from jetlift.export.variants import Source
+    from jetlift.export.judging import Source
     from jetlift.runtime.manifest import Part
 
     Answer = Callable[[Mapping[str, Any]], Sequence[Any]]

@@ -3,7 +3,7 @@
 Rules:
     M1  Everything is written aside; the bundle appears by one rename at the very end.
     M2  The fp32 graph equals its source on real input (or seeded input without samples) within
-        variants.SOURCE_TOLERANCE before any variant is made from it.
+        judging.SOURCE_TOLERANCE before any variant is made from it.
     M3  Calibration sees one set of samples, the figures come from the other.
     M4  A variant that misses its fidelity budget stops the export, unless it is to be kept; the
         manifest then says that it missed.
@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jetlift.export import fidelity, graph, samples
+from jetlift.export.judging import Source
 from jetlift.export.precision.int8 import SearchOptions
-from jetlift.export.variants import PartWriter, Settings, Source, save_fp32
+from jetlift.export.variants import PartWriter, Settings, save_fp32
 from jetlift.runtime import atomic, jsonform
 from jetlift.runtime.bundle import MANIFEST_NAME, Bundle, list_files, sha256_of
 from jetlift.runtime.errors import MissingPackageError, UnknownNameError, UsageError
@@ -95,7 +96,7 @@ class Request:
         if self.samples is not None and not self.samples.exists():
             raise UsageError(f"There is no {self.samples}", expected="A folder with real samples")
         if self.budget is not None:
-            fidelity.parse_budget(self.budget)
+            fidelity.parse_budget(self.budget, fidelity.METRIC_NAMES)
 
 
 def export_recipe(
@@ -130,9 +131,11 @@ def export_recipe(
             model = graph.from_torch(module, item.inputs, item.output_names)
             parameters = sum(parameter.numel() for parameter in module.parameters())
             part = _part(model, item.inputs, parameters, item)
-            budget, answer = request.budget or item.budget, _torch_answer(module, item.inputs)
+            answer = _torch_answer(module, item.inputs)
             sources.append(
-                Source(name, model, part, budget, answer, metric=item.metric, items=item.items)
+                Source(
+                    name, model, part, item.budget, answer, item.metric, item.items, request.budget
+                )
             )
         _fill(aside, recipe.name, recipe.tasks, loaded.weights, sources, request, tell)
     return Bundle.open(request.out)
@@ -169,8 +172,8 @@ def export_onnx(
         model = graph.from_file(path)
         inputs = describe_inputs(model, shapes or {})
         part = _part(model, inputs, graph.parameter_count(model), None)
-        budget = request.budget or (fidelity.OWN_GRAPH_BUDGET if detect is None else BOX_BUDGET)
-        source = Source("main", model, part, budget, answer(path, inputs))
+        budget = fidelity.OWN_GRAPH_BUDGET if detect is None else BOX_BUDGET
+        source = Source("main", model, part, budget, answer(path, inputs), asked=request.budget)
         note = "A graph of the user's own; without a task's metric it is held to output cosine"
         if detect is not None:
             source, note = detecting(source, detect, aside)
@@ -210,6 +213,7 @@ def _fill(
             calibration[source.name] = split.calibration.described
         writer = PartWriter(aside, files, source, split, weights.random, settings, tell)
         parts[source.name] = writer.write(request.precisions)
+    _check_that_budget_was_used(request, parts)
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         jetlift=importlib.metadata.version("jetlift"),
@@ -224,6 +228,15 @@ def _fill(
     (aside / MANIFEST_NAME).write_text(jsonform.dumps(manifest), encoding="utf-8")
     for source in sources:  # the manifest says now what the log said
         request.search_log(source.name).unlink(missing_ok=True)
+
+
+def _check_that_budget_was_used(request: Request, parts: Mapping[str, Part]) -> None:
+    """A line that is about no part's metric would be a limit that nobody keeps."""
+    judged = [v.fidelity for part in parts.values() for v in part.variants.values() if v.fidelity]
+    if request.budget is None or not judged:
+        return
+    known = sorted({name.rpartition(".")[2] for item in judged for name in item.figures})
+    fidelity.parse_budget(request.budget, known)
 
 
 def _torch_answer(

@@ -1,11 +1,11 @@
 """Makes and judges the variants of one part: fp32 first, then each other one against it.
 
 Rules:
-    V1  fp32 equals its source within SOURCE_TOLERANCE before any variant is made from it.
+    V1  fp32 is held to its source before any variant is made from it.
     V2  INT8 is calibrated on one set of samples and searched on another; every figure that is
         reported comes from the third, which is read once. A variant that misses its budget there
         is refused, never searched again.
-    V3  FP16 and BF16 are judged by emulation, as is the rest of an INT8 graph with such a rest.
+    V3  What must stay FP32 in 16 bits is found on calibration samples.
 """
 
 from __future__ import annotations
@@ -15,62 +15,32 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from jetlift.export import fidelity, graph
-from jetlift.export.precision.diagnose import worst_tensors
-from jetlift.export.precision.emulate import emulate_half
+from jetlift.export.judging import PartJudge
 from jetlift.export.precision.evaluate import Evaluator, fingerprint_of, open_log
 from jetlift.export.precision.fp16 import Typed, to_half
 from jetlift.export.precision.fp16_wide import find_wide
 from jetlift.export.precision.int8 import Quantised, SearchOptions, to_int8
 from jetlift.runtime.bundle import sha256_of
-from jetlift.runtime.errors import FidelityError, UsageError
+from jetlift.runtime.errors import UsageError
 from jetlift.runtime.manifest import Part, Variant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    import onnx_ir as ir
-
     from jetlift.engines.ops import GraphCost
     from jetlift.export.fidelity import Metric, MetricContext
+    from jetlift.export.judging import Source
     from jetlift.export.precision.evaluate import SearchLog
     from jetlift.export.precision.half import HalfKind
-    from jetlift.export.samples import ReadItems, Samples, SampleSplit
-    from jetlift.runtime.session.base import Session
+    from jetlift.export.samples import SampleSplit
 
     Outputs = dict[str, list[Any]]
     MakeMetric = Callable[[MetricContext], Metric]
 
-SOURCE_TOLERANCE = 1e-4
 WIDE_SAMPLES = 8
 HALVES: dict[str, HalfKind] = {"fp16": "fp16", "bf16": "bf16", "int8-fp16": "fp16"}
-
-
-@dataclass(frozen=True)
-class Source:
-    """One part on its way into the bundle.
-
-    Attributes:
-        name: The part's name.
-        model: Its fp32 graph.
-        part: What the manifest will say of it, still without variants.
-        budget: The fidelity budget its variants are held to.
-        answer: How the source of the graph (torch, or the user's own file) answers to feeds:
-            outputs in the graph's order.
-        metric: Makes the task's own metric; None compares outputs as vectors.
-        items: Reads the part's samples; None reads them as the preprocessing asks.
-    """
-
-    name: str
-    model: ir.Model
-    part: Part
-    budget: str
-    answer: Callable[[Mapping[str, Any]], Sequence[Any]]
-    metric: MakeMetric | None = None
-    items: ReadItems | None = None
 
 
 @dataclass(frozen=True)
@@ -126,9 +96,9 @@ class PartWriter:
         """
         variants = {"fp32": self._described("fp32", self.files[self.source.name], (), ())}
         measured = None if self.split is None or self.random else self.split.report
-        with _reference(self.files[self.source.name]) as session:
-            self._check_against_source(session)
-            expected = self._run("fp32", session, measured) if measured else None
+        judge = PartJudge(self.folder, self.files, self.source, self.tell)
+        judge.check_against_source(self._some_feeds())
+        expected = judge.outputs_of_fp32(measured) if measured else None
         quantised: Quantised | None = None
         for precision in precisions:
             if precision == "fp32":
@@ -138,14 +108,15 @@ class PartWriter:
                 made = self._from_int8(precision, quantised)
             else:
                 made = self._halved(HALVES[precision])
-            variant = self._save(precision, made)
+            variant, near = self._save(precision, made), self.source.model
             if precision.startswith("int8") and quantised is not None:
                 variant = replace(variant, quantisation=quantised.quantisation)
+                near = quantised.treated  # whose tensors are not fp32's own
             if measured is not None and expected is not None:
-                # Treated tensors are not fp32's own, so what lost most is told against these.
-                near = quantised.treated if variant.quantisation and quantised else None
-                judge_by = near or self.source.model
-                variant = self._judged(variant, precision, made, expected, measured, judge_by)
+                keep = self.settings.keep
+                variant = judge.judged(
+                    variant, made, expected, measured, float_model=near, keep=keep
+                )
             variants[precision] = variant
         return replace(self.source.part, variants=variants)
 
@@ -187,8 +158,8 @@ class PartWriter:
         if self.split is None:
             raise UsageError("int8 needs samples", expected="--samples DIR")
         search, calibration = self.split.search, self.split.calibration
-        metric = self._metric(search)
-        lines = () if self.random else fidelity.parse_budget(self.source.budget, metric.names)
+        metric = PartJudge(self.folder, self.files, self.source, self.tell).metric(search)
+        lines = () if self.random else fidelity.parse_budget(self.source.budget_for(metric))
         operations = {
             row.name: row.operations
             for row in self._cost(self.files[self.source.name]).nodes
@@ -220,13 +191,6 @@ class PartWriter:
         with open_log(self.settings.log(self.source.name), fingerprint_of(key)) as log:
             return search_with(log)
 
-    def _metric(self, samples: Samples) -> Metric:
-        if self.source.metric is None:
-            return fidelity.VectorMetric()
-        return self.source.metric(
-            fidelity.MetricContext(self.source.name, samples, self.files, self.folder)
-        )
-
     def _save(self, precision: str, typed: Typed) -> Variant:
         path = self.folder / f"{self.source.name}.{precision}.onnx"
         data_files = graph.save(graph.infer(typed.model), path)
@@ -238,7 +202,7 @@ class PartWriter:
         data = path.with_name(f"{path.name}.data")
         return Variant(
             precision=precision.partition("-")[0],  # type: ignore[arg-type]  # was checked
-            rest=HALVES.get(precision, "fp32"),  # type: ignore[arg-type]  # one of its words
+            rest=HALVES.get(precision, "fp32"),
             file=path.name,
             data_files=data_files or ((data.name,) if data.exists() else ()),
             cost=self._cost(path).cost,
@@ -255,88 +219,9 @@ class PartWriter:
         inputs = self.source.part.inputs
         return count(proto, {s.name: s.opt_shape for s in inputs if s.opt_shape is not None})
 
-    def _judged(
-        self,
-        variant: Variant,
-        precision: str,
-        typed: Typed,
-        expected: Outputs,
-        measured: Samples,
-        float_model: ir.Model,
-    ) -> Variant:
-        emulated = emulate_half(typed.model) if precision in HALVES else None
-        got, computed_by = self._answers(variant, emulated, measured)
-        figures = self._metric(measured).figures(expected, got)
-        judged = fidelity.judge(figures, self.source.budget, measured, computed_by)
-        if not judged.met and not self.settings.keep:
-            feeds = measured.feeds[:4]
-            worst = worst_tensors(float_model, emulated or typed.model, feeds)
-            raise fidelity.refusal(self.source.name, precision, judged, worst)
-        return replace(variant, fidelity=judged)
-
-    def _answers(
-        self, variant: Variant, emulated: ir.Model | None, measured: Samples
-    ) -> tuple[Outputs, str]:
-        """The variant's outputs on the samples, and what computed them (rule V3)."""
-        library = f"onnxruntime {importlib.metadata.version('onnxruntime')}"
-        if emulated is None:
-            with _reference(self.folder / variant.file) as session:
-                return self._run(variant.precision, session, measured), f"{library}, Q/DQ in fp32"
-        path = self.folder / f".emulated.{variant.file}"
-        try:
-            graph.save(emulated, path)
-            with _reference(path) as session:
-                outputs = self._run(variant.precision, session, measured)
-        finally:
-            for left in self.folder.glob(f"{path.name}*"):
-                left.unlink()
-        half = variant.rest
-        return outputs, f"{library}, fp32 with every float result rounded to {half} (emulation)"
-
-    def _run(self, precision: str, session: Session, measured: Samples) -> Outputs:
-        told, count = f"{self.source.name}: {precision} on samples", len(measured.feeds)
-        done = iter(range(1, count + 1))
-        return fidelity.outputs_of(
-            session, measured.feeds, progress=lambda: self.tell(told, next(done) / count)
-        )
-
-    def _check_against_source(self, session: Session) -> None:
-        self.tell(f"{self.source.name}: compare with its source", 0.0)
-        for feeds in self._some_feeds():
-            got = session.run(feeds)
-            answers = self.source.answer(feeds)
-            for spec, wanted in zip(self.source.part.outputs, answers, strict=True):
-                difference = difference_of(got[spec.name], wanted)
-                if not difference <= SOURCE_TOLERANCE:
-                    raise FidelityError(
-                        f"Output {spec.name} of part {self.source.name} differs from its source by "
-                        f"{difference:.2e}",
-                        expected=f"At most {SOURCE_TOLERANCE:g} of its largest value",
-                        do="This is a fault of the export: please report the model and versions",
-                    )
-
     def _some_feeds(self) -> Sequence[Mapping[str, Any]]:
         if self.split is not None:
             return self.split.calibration.feeds[:2]
         inputs = self.source.part.inputs
         arrays = graph.example(inputs)
         return [{spec.name: array for spec, array in zip(inputs, arrays, strict=True)}]
-
-
-def difference_of(got: Any, wanted: Any) -> float:  # noqa: ANN401 - arrays of any dtype
-    """Largest absolute difference, relative to the largest wanted value where that is above 1.
-
-    Another shape or a NaN is infinitely far.
-    """
-    a, b = np.asarray(got, np.float64), np.asarray(wanted, np.float64)
-    if a.shape != b.shape:
-        return float("inf")
-    scale = max(1.0, float(np.max(np.abs(b), initial=0.0)))
-    largest = float(np.max(np.abs(a - b), initial=0.0)) / scale
-    return largest if np.isfinite(largest) else float("inf")
-
-
-def _reference(path: Path) -> Session:
-    from jetlift.runtime.session import open_onnx
-
-    return open_onnx(path, library="onnxruntime")

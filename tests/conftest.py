@@ -6,8 +6,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from helpers import sentences
 
+from jetlift.benchmarks.sentences import sentences
 from jetlift.runtime.bundle import Bundle
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -17,6 +17,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
 PHOTOGRAPHS = SHARED / "data" / "imagenet_samples"
+SPEECH = SHARED / "data" / "speech" / "jfk.flac"
 
 
 @pytest.fixture(scope="session")
@@ -29,9 +30,9 @@ def photographs() -> Path:
 
 @pytest.fixture(scope="session")
 def sentence_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """400 real sentences, one per line."""
+    """500 real sentences, one per line."""
     path = tmp_path_factory.mktemp("text") / "sentences.txt"
-    path.write_text("\n".join(sentences.sentences(400)), encoding="utf-8")
+    path.write_text("\n".join(sentences(500)), encoding="utf-8")
     return path
 
 
@@ -47,9 +48,27 @@ def dinov2_bundle(tmp_path_factory: pytest.TempPathFactory, photographs: Path) -
 
 @pytest.fixture(scope="session")
 def minilm_bundle(tmp_path_factory: pytest.TempPathFactory, sentence_file: Path) -> Bundle:
-    """MiniLM at fp32, fp16 and int8, judged on 336 sentences."""
+    """MiniLM at fp32, fp16 and int8, judged on 100 sentences."""
     from jetlift.export.make import Request, export_recipe
     from jetlift.export.recipes import recipe
 
     out = tmp_path_factory.mktemp("bundles") / "minilm"
     return export_recipe(recipe("minilm"), "package", Request(out, samples=sentence_file))
+
+
+@pytest.fixture(scope="session")
+def speech() -> Path:
+    """11 s of real speech."""
+    if not SPEECH.is_file():
+        pytest.skip("the recording of shared/data is not beside this checkout")
+    return SPEECH
+
+
+@pytest.fixture(scope="session")
+def whisper_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Whisper tiny.en at fp32."""
+    from jetlift.export.make import Request, export_recipe
+    from jetlift.export.recipes import recipe
+
+    out = tmp_path_factory.mktemp("bundles") / "whisper-tiny-en"
+    return export_recipe(recipe("whisper-tiny-en"), "package", Request(out, ("fp32",)))

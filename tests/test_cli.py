@@ -85,7 +85,7 @@ def test_own_graph_goes_all_the_way(capsys, tmp_path, own_graph, own_samples):
     variants = manifest["parts"]["main"]["variants"]
     assert variants.keys() == {"fp32", "fp16", "int8"}
     assert variants["int8"]["fidelity"]["samples"]["count"] == 32
-    assert manifest["calibration"]["count"] == 32
+    assert manifest["calibration"]["main"]["count"] == 16
     built = json.loads(shown(capsys, "build", out, "--json"))
     assert [passport["variant"] for passport in built] == ["fp32", "fp16", "int8"]
     checked = json.loads(shown(capsys, "check", out, "--json"))
@@ -219,7 +219,7 @@ def test_altered_engine_is_code_3(capsys, tmp_path, pictures):
 
 def test_models_and_doctor_speak_json(capsys):
     models = json.loads(shown(capsys, "models", "--json"))
-    assert [row["model"] for row in models] == ["dinov2-small", "minilm"]
+    assert [row["model"] for row in models] == ["dinov2-small", "minilm", "whisper-tiny-en"]
     assert all(row.keys() >= {"licence", "source", "parameters"} for row in models)
     assert "dinov2-small" in shown(capsys, "models")
     assert json.loads(shown(capsys, "doctor", "--json"))

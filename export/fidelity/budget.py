@@ -90,6 +90,12 @@ def parse_budget(text: str, names: Sequence[str] | None = None) -> tuple[BudgetL
     return tuple(lines)
 
 
+def lines_for(text: str, names: Sequence[str]) -> str:
+    """The lines of a budget that are about these metrics, as a budget; empty where none is."""
+    pieces = [item.strip() for item in text.split(",") if item.strip()]
+    return ", ".join(piece for piece in pieces if parse_budget(piece)[0].metric in names)
+
+
 def breaches(figures: Mapping[str, float], budget: Sequence[BudgetLine]) -> list[str]:
     """Lines of the budget that the figures miss, in words.
 

@@ -23,7 +23,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from jetlift.export.fidelity import breaches
-from jetlift.export.precision.evaluate import Evaluator, Measured
 from jetlift.export.precision.treat import Prepared, Treatment, prepare
 from jetlift.runtime.errors import FidelityError
 
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from jetlift.export.precision.calibrate import Activation
+    from jetlift.export.precision.evaluate import Evaluator, Measured
 
 MARGIN = 0.25
 TIME_LIMIT_S = 900.0

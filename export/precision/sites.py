@@ -1,7 +1,8 @@
 """What there is to quantise: weighted MatMul, Gemm and Conv, and how channels run through them.
 
 Rules:
-    T1  A site multiplies an activation with a constant weight; a product of two activations is none.
+    T1  A site multiplies an activation with a constant weight; a product of two
+        activations is none.
     T2  A convolution that reads the graph's input stays wide: it is cheap, and what it loses is
         lost for good.
     T3  The channels of an activation are its axis 1 before a Conv and its last axis elsewhere.

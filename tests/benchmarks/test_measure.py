@@ -23,7 +23,6 @@ from jetlift.runtime.errors import (
     UnknownNameError,
     UsageError,
 )
-from jetlift.runtime.manifest import Part, TensorSpec, TextPreprocess
 from jetlift.runtime.probe import FakeProbe, Reading
 from jetlift.runtime.record import Figure
 
@@ -201,52 +200,6 @@ def test_memory_is_read_before_and_after_loading_and_at_the_end(bundle: Bundle) 
     assert memory.rss_peak_bytes.value == 300
     assert memory.pss_after_runs_bytes.value == 30
     assert answer.power_w.value == 7.5
-
-
-def test_random_inputs_are_seeded_and_of_the_measured_shape(bundle: Bundle) -> None:
-    part = bundle.manifest.parts["image"]
-    feeds, again = measure.random_feeds(part, 0), measure.random_feeds(part, 0)
-    other = measure.random_feeds(part, 1)
-    assert feeds["pixel_values"].shape == (1, 3, 32, 32)
-    assert feeds["pixel_values"].dtype == np.float32
-    assert np.array_equal(feeds["pixel_values"], again["pixel_values"])
-    assert not np.array_equal(feeds["pixel_values"], other["pixel_values"])
-
-
-def _part(inputs: tuple[TensorSpec, ...], *, text: bool = False) -> Part:
-    spec = TextPreprocess("text", "tokenizer.json", 128, "input_ids", "valid", "kinds")
-    return Part(inputs, (), 0, spec if text else None, {})
-
-
-def test_text_inputs_are_ids_of_the_vocabulary_masks_of_ones_types_of_zeros() -> None:
-    names = ("input_ids", "valid", "kinds")
-    specs = tuple(
-        TensorSpec(name, "int64", ("batch", "sequence"), opt_shape=(2, 64)) for name in names
-    )
-    feeds = measure.random_feeds(_part(specs, text=True), 0)
-    assert feeds["input_ids"].dtype == np.int64
-    assert 0 <= feeds["input_ids"].min() < feeds["input_ids"].max() < 1000
-    assert (feeds["valid"] == 1).all()
-    assert (feeds["kinds"] == 0).all()
-
-
-def test_masks_of_ones_own_graph_are_known_by_their_name() -> None:
-    specs = (TensorSpec("attention_mask", "int64", (1, 8)), TensorSpec("flag", "bool", (3,)))
-    feeds = measure.random_feeds(_part(specs), 0)
-    assert (feeds["attention_mask"] == 1).all()
-    assert feeds["flag"].all()
-
-
-@pytest.mark.parametrize("dtype", ["float16", "int32", "int8", "uint8"])
-def test_every_type_is_fed_in_its_range(dtype: str) -> None:
-    feeds = measure.random_feeds(_part((TensorSpec("x", dtype, (64, 64)),)), 0)  # type: ignore[arg-type]
-    assert feeds["x"].dtype == np.dtype(dtype)
-    assert feeds["x"].std() > 0
-
-
-def test_a_dynamic_input_without_a_shape_to_measure_at_is_refused() -> None:
-    with pytest.raises(UsageError, match="names no opt_shape"):
-        measure.random_feeds(_part((TensorSpec("x", "float32", ("batch", 3)),)), 0)
 
 
 def test_samples_come_back_as_they_were_saved(tmp_path: Path) -> None:

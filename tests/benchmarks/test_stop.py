@@ -1,16 +1,16 @@
 from __future__ import annotations
 
-from fractions import Fraction
-from math import comb, inf, nan
+from math import inf, nan
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jetlift.benchmarks import stop
 from jetlift.benchmarks.stop import StopRules
 from jetlift.runtime.errors import EngineLibraryError, UsageError
+from jetlift.runtime.medians import median_interval
 
 LATENCIES = st.lists(st.floats(0.01, 1e5), min_size=1, max_size=200)
 
@@ -32,47 +32,6 @@ def _timed(rules: StopRules, *latencies_ms: float) -> stop.Timed:
         clock.now_s += latencies_ms[min(index, len(latencies_ms) - 1)] / 1e3
 
     return stop.time_runs(run, rules, clock)
-
-
-@settings(max_examples=60)
-@given(st.integers(1, 400), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
-def test_the_rank_is_the_largest_that_covers_the_median(count: int, confidence: float) -> None:
-    def missed(rank: int) -> Fraction:
-        return 2 * Fraction(sum(comb(count, k) for k in range(rank + 1)), 2**count)
-
-    allowed = 1 - Fraction(confidence)
-    rank = stop.median_rank(count, confidence)
-    if rank is None:
-        assert missed(0) > allowed
-    else:
-        assert missed(rank) <= allowed + Fraction(1, 10**12)
-        assert missed(rank + 1) > allowed - Fraction(1, 10**12)
-
-
-def test_the_rank_for_many_samples_follows_the_normal_approximation() -> None:
-    for count in (1000, 1500, 5000):
-        rank = stop.median_rank(count, 0.95)
-        assert rank == pytest.approx(count / 2 - 1.96 * count**0.5 / 2, abs=1.5)
-
-
-def test_six_samples_are_the_fewest_for_95_percent() -> None:
-    assert stop.median_rank(5, 0.95) is None
-    assert stop.median_rank(6, 0.95) == 0
-
-
-@given(LATENCIES)
-def test_the_interval_holds_the_median_and_lies_within_the_samples(samples: list[float]) -> None:
-    interval = stop.median_interval(samples, 0.95)
-    if interval is not None:
-        low, high = interval
-        assert min(samples) <= low <= np.median(samples) <= high <= max(samples)
-
-
-def test_the_interval_covers_the_true_median_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(5)
-    draws = rng.lognormal(0, 0.5, (4000, 41))  # median 1, with a right tail as latencies have
-    hits = [low <= 1 <= high for low, high in (stop.median_interval(d, 0.95) for d in draws)]  # type: ignore[misc]
-    assert 0.95 <= np.mean(hits) <= 0.98
 
 
 @given(LATENCIES, st.floats(0, 100))
@@ -110,7 +69,7 @@ def test_more_runs_buy_precision() -> None:
     timed = _timed(StopRules(max_runs=2000, time_limit_s=1e9), *samples)
     assert timed.stopped_by == "precision"
     assert 100 < len(timed.samples_ms) < 2000
-    low, high = stop.median_interval(timed.samples_ms, 0.95) or (0, 0)
+    low, high = median_interval(timed.samples_ms, 0.95) or (0, 0)
     assert high - low <= 0.02 * 10.2
 
 

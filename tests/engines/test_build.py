@@ -30,6 +30,7 @@ from jetlift.runtime.passport import (
     read_passport,
     write_passport,
 )
+from jetlift.runtime.receipt import Speed
 from jetlift.runtime.session import open_session
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ def files_of(bundle: Bundle) -> set[str]:
 
 def test_every_variant_becomes_an_engine_that_loads(bundle: Bundle) -> None:
     told: list[tuple[str, float]] = []
-    results = build(bundle, "cpu", progress=lambda doing, share: told.append((doing, share)))
+    results = build(
+        bundle, "cpu", race_limit_s=0.5, progress=lambda doing, share: told.append((doing, share))
+    )
     assert [(r.part, r.precision) for r in results] == [
         (part, precision) for part in ("mlp", "image") for precision in PRECISIONS
     ]
@@ -70,6 +73,9 @@ def test_every_variant_becomes_an_engine_that_loads(bundle: Bundle) -> None:
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0.0, 1.0)
     assert "mlp fp32" in told[0][0]
+    assert [doing for doing, _share in told if "against" in doing] == [
+        "mlp: time int8 against fp32", "image: time int8 against fp32",
+    ]  # fmt: skip
 
 
 def test_a_bundle_is_still_whole_beside_its_engines(bundle: Bundle) -> None:
@@ -78,7 +84,7 @@ def test_a_bundle_is_still_whole_beside_its_engines(bundle: Bundle) -> None:
 
 
 def test_the_passport_says_where_the_engine_comes_from(bundle: Bundle) -> None:
-    result = build(bundle, "cpu", ["int8"])[0]
+    result = build(bundle, "cpu", ["int8"], race_limit_s=0)[0]
     passport, host = result.passport, here()
     assert passport.engine_sha256 == sha256_of(result.engine_path)
     assert passport.engine_size_bytes == result.engine_path.stat().st_size
@@ -88,16 +94,30 @@ def test_the_passport_says_where_the_engine_comes_from(bundle: Bundle) -> None:
     assert passport.library_version == host.libraries["openvino"]
     assert (passport.machine, passport.isa) == (host.machine, host.isa)
     assert (passport.arithmetic, passport.compute_capability) == ("f32", None)
-    assert passport.speed == "not measured"
+    assert passport.speed == Speed.not_measured("it was given no time")
 
 
 def test_the_receipt_shows_int8_where_it_was_asked(bundle: Bundle) -> None:
-    by_precision = {(r.part, r.precision): r.passport.receipt for r in build(bundle, "cpu")}
+    results = build(bundle, "cpu", race_limit_s=0)
+    by_precision = {(r.part, r.precision): r.passport.receipt for r in results}
     for part in ("mlp", "image"):
-        assert by_precision[part, "int8"].operations_share.get("int8", 0) > 0.75
+        int8 = by_precision[part, "int8"]
+        assert (int8.outcome, int8.operations_share) == ("as asked", {"int8": 1.0})
+        assert int8.asked == int8.seen
+        assert int8.int8_layers >= {"mlp": 2, "image": 3}[part]
         assert by_precision[part, "fp32"].operations_share == {"fp32": 1.0}
-        # typed FP16 computes in float32 on the CPU, and the receipt does not hide it
-        assert set(by_precision[part, "fp16"].operations_share) == {"fp32"}
+        assert by_precision[part, "fp32"].outcome == "as asked"
+
+
+def test_fp16_that_the_cpu_computes_in_fp32_is_told_with_its_layers(bundle: Bundle) -> None:
+    for result in build(bundle, "cpu", ["fp16"]):
+        receipt = result.passport.receipt
+        assert receipt.asked is not None
+        assert receipt.asked.weighted_operations == {"fp16": 1.0}
+        assert (receipt.outcome, receipt.operations_share.keys()) == ("wider than asked", {"fp32"})
+        assert result.shortfall == ""  # it is a rule of this target, not what the builder made
+        assert result.widened.startswith("fp16 was asked and fp32 runs for")
+        assert {"mlp": "fc1 (80.0%)", "image": "conv1 ("}[result.part] in result.widened
 
 
 def test_an_engine_that_may_load_is_kept(bundle: Bundle) -> None:
@@ -133,7 +153,7 @@ def test_an_engine_whose_passport_is_no_use_is_built_again(
 
 
 def test_only_the_precisions_asked_for_are_built(bundle: Bundle) -> None:
-    build(bundle, "cpu", ["int8", "int8"])
+    build(bundle, "cpu", ["int8", "int8"], race_limit_s=0)
     assert {name for name in files_of(bundle) if name.endswith(".engine")} == {
         "mlp.int8.engine",
         "image.int8.engine",
@@ -157,7 +177,7 @@ def test_without_onnx_an_engine_is_built_and_its_receipt_says_so(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
-    result = build(bundle, "cpu", ["int8"])[0]
+    result = build(bundle, "cpu", ["int8"], race_limit_s=0)[0]
     assert "onnx is not installed" in result.passport.receipt.observed_by
     assert result.passport.receipt.unobserved_share == 1.0
     assert result.shortfall == ""

@@ -83,6 +83,12 @@ def test_a_bundle_becomes_engines_with_receipts(tmp_path: Path) -> None:
         assert (result.passport.arithmetic, result.passport.isa) == ("as typed", ())
         receipt = result.passport.receipt
         assert receipt.operations_share.get(result.precision, 0) + receipt.unobserved_share > 0.99
+        assert receipt.outcome in ("as asked", "not observed")
+        assert "does not prove which instructions" in receipt.proves
+        assert (receipt.int8_layers > 0) == (result.precision == "int8")
+        if result.precision == "int8":
+            assert result.passport.speed.verdict == "not measured"
+            assert "rtx-sm86 is not this machine" in result.passport.speed.note
         assert receipt.memory_bytes["weights"] > 0
     assert {result.action for result in build(bundle, "rtx-sm86")} == {"kept"}
 

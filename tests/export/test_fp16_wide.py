@@ -280,19 +280,22 @@ def test_constants_are_a_unit_of_their_node():
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("bundle", "part", "samples", "bound"),
+    ("name", "part", "samples", "bound"),
     [
-        ("minilm_bundle", "text", "sentence_file", {"fp16": 0.004, "bf16": 0.03}),
-        ("dinov2_bundle", "image", "photographs", {"fp16": 0.01, "bf16": 0.06}),
+        ("minilm", "text", "sentence_file", {"fp16": 0.004, "bf16": 0.03}),
+        ("dinov2-small", "image", "photographs", {"fp16": 0.01, "bf16": 0.06}),
     ],
 )
-def test_real_transformers_need_nothing_wide(bundle, part, samples, bound, request):
+def test_real_transformers_need_nothing_wide(name, part, samples, bound, request, tmp_path):
+    from jetlift.export.make import Request, export_recipe
+    from jetlift.export.recipes import recipe
     from jetlift.export.samples import ItemContext, prepare
 
-    opened, folder = request.getfixturevalue(bundle), request.getfixturevalue(samples)
-    described = opened.manifest.parts[part]
-    file = opened.path(described.variants["fp32"].file)
-    split = prepare(ItemContext(folder, described, opened.folder, {part: file}))
+    bundle = export_recipe(recipe(name), "package", Request(tmp_path / name, ("fp32",)))
+    described = bundle.manifest.parts[part]
+    file = bundle.path(described.variants["fp32"].file)
+    folder = request.getfixturevalue(samples)
+    split = prepare(ItemContext(folder, described, bundle.folder, {part: file}))
     feeds, model = split.search.feeds[:6], ir.load(file)
     for kind, most in bound.items():
         found = find_wide(model, feeds, kind=kind, tolerance=most)

@@ -185,7 +185,7 @@ def tiny_bundle(folder: Path, *, precisions: Sequence[str] = PRECISIONS) -> Bund
         tasks=("embed", "search", "anomaly"),
         weights=Weights("drawn", "Apache-2.0", None, note, random=True),
         parts=parts,
-        calibration=SampleSet(0, "0" * 64, note) if "int8" in precisions else None,
+        calibration={"image": SampleSet(0, "0" * 64, note)} if "int8" in precisions else {},
         tools={"onnx": onnx.__version__},
         files=list_files(folder),
     )

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jetlift.runtime import drawing
-from jetlift.runtime.drawing import Scale, Tile, contact_sheet, heat_overlay
+from jetlift.runtime.drawing import Scale, Tile, box_overlay, contact_sheet, heat_overlay
 from jetlift.runtime.errors import UsageError
 
 SCALE = Scale(low=10.0, mark=20.0, high=40.0)
@@ -132,3 +132,28 @@ def test_words_are_cut_to_fit_and_keep_both_ends(text: str, width: int) -> None:
 
 def test_accents_are_taken_off_and_other_signs_become_question_marks() -> None:
     assert drawing._ascii("Größe café 漢.png") == "Gro?e cafe ?.png"
+
+
+def test_boxes_are_drawn_in_the_colour_of_their_kind_and_only_on_their_edges() -> None:
+    drawn = box_overlay(grey(500, 400), [(100, 100, 200, 300)], ["cat 0.91"], [3])
+    colour = drawing.kind_colour(3)
+    for row, column in ((200, 100), (200, 199), (299, 150)):
+        assert tuple(drawn[row, column]) == colour
+    assert (drawn[110:290, 110:190] == 120).all()
+    assert (drawn[:, 210:] == 120).all()
+    assert (drawn[80:99, 100:160] != 120).any()
+
+
+def test_boxes_at_and_beyond_the_edges_keep_their_captions_on_the_picture() -> None:
+    image = grey(400, 400)
+    drawn = box_overlay(image, [(-9, -5, 60, 50), (380, 390, 420, 420)], ["left", "right"], [0, 1])
+    assert drawn.shape == image.shape
+    assert (image == 120).all()
+    assert (drawn[0:60, 0:60] != 120).any()
+    assert (drawn[360:400, 340:400] != 120).any()
+
+
+def test_kinds_that_stand_beside_each_other_differ_in_colour() -> None:
+    colours = np.array([drawing.kind_colour(kind) for kind in range(80)], float)
+    steps = np.abs(np.diff(colours, axis=0)).max(axis=1)
+    assert steps.min() > 60

@@ -21,7 +21,6 @@ from jetlift.runtime.errors import PassportError, UnknownNameError
 from jetlift.runtime.passport import (
     Host,
     Passport,
-    Receipt,
     here,
     judge,
     onnx_sha256,
@@ -29,6 +28,7 @@ from jetlift.runtime.passport import (
     read_passport,
     write_passport,
 )
+from jetlift.runtime.receipt import Receipt, Shares, Speed, WideNode
 
 GOLDEN = Path(__file__).parent / "golden" / "passport.json"
 CONTENT = b"the bytes of an engine"
@@ -39,6 +39,23 @@ HOST = Host(
     isa=("avx2", "avx512f"),
     libraries={"openvino": "2026.4.1", "tensorrt_rtx": "1.7.1.116"},
     compute_capabilities=("8.6",),
+)
+
+
+RECEIPT = Receipt(
+    observed_by="OpenVINO's runtime model",
+    proves="what runs on this processor",
+    outcome="as asked",
+    operations_share={"fp32": 0.06, "int8": 0.89},
+    unobserved_share=0.05,
+    asked=Shares({"fp32": 0.03, "int8": 0.97}, {"fp32": 1.0}, {"fp32": 0.01, "int8": 0.99}),
+    seen=Shares({"fp32": 0.03, "int8": 0.97}, {"fp32": 0.5}, {"fp32": 0.01, "int8": 0.99}),
+    int8_layers=48,
+    wider=(WideNode("fc1", "int8", "fp32", 0.004),),
+    memory_bytes={},
+)
+SPEED = Speed(
+    "faster", "interleaved", 22.1, 65.3, 0.338, 0.331, 0.346, 0.99, 151, "Some Processor"
 )
 
 
@@ -60,8 +77,8 @@ def a_passport(**changes: Any) -> Passport:
         cpu_name="Some Processor",
         isa=("avx2", "avx512f"),
         compute_capability=None,
-        receipt=Receipt("OpenVINO's runtime model", {"fp32": 0.06, "int8": 0.89}, 0.05, {}),
-        speed="not measured",
+        receipt=RECEIPT,
+        speed=SPEED,
         jetlift="0.1.0",
         built_at="2026-11-24T06:53:18Z",
     )
@@ -113,7 +130,9 @@ def test_without_a_file_there_is_none(engine: Path) -> None:
         ({"library": "caffe"}, "library"),
         ({"built_at": "yesterday"}, "built_at"),
         ({"receipt": {}}, "receipt"),
+        ({"speed": "not measured"}, "speed"),
         ({"schema_version": 99}, "version 99"),
+        ({"schema_version": 1, "speed": "not measured"}, "schema version 1"),
         ({"extra": 1}, "extra"),
     ],
 )
@@ -204,7 +223,7 @@ def test_one_changed_byte_is_enough(
 
 
 def test_every_field_of_a_passport_says_what_it_means() -> None:
-    for item in (*fields(Passport), *fields(Receipt)):
+    for item in (*fields(Passport), *fields(Receipt), *fields(Shares), *fields(Speed)):
         assert item.metadata["doc"], item.name
 
 

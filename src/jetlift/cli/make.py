@@ -1,4 +1,4 @@
-"""Commands that make things: demo, models, export, build."""
+"""Commands that make things: demo, models, export."""
 
 from __future__ import annotations
 
@@ -9,13 +9,22 @@ import typer
 
 from jetlift import console
 from jetlift.cli.app import app
-from jetlift.cli.options import BundleArgument, JsonFlag, OutOption, TargetOption, list_of
+from jetlift.cli.options import (
+    ExploreOption,
+    JsonFlag,
+    LabelsOption,
+    OutOption,
+    OwnTaskOption,
+    SamplesOption,
+    SearchMinutesOption,
+    WeightsOption,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from jetlift.export.detector import DetectOptions
     from jetlift.runtime.bundle import Bundle
-    from jetlift.runtime.passport import Receipt
 
 
 @app.command(epilog="Example: jetlift demo -o jetlift-demo")
@@ -84,25 +93,11 @@ def export(
         Optional[Path],  # noqa: UP045
         typer.Option("--onnx", help="An ONNX graph of your own, instead of a model."),
     ] = None,
-    weights: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(
-            "--weights",
-            help="Folder, .safetensors file, hub id, or 'package' for the offline source; "
-            "the recipe's hub id if not given.",
-        ),
-    ] = None,
+    weights: WeightsOption = None,
     precision: Annotated[
         str, typer.Option("--precision", help="Variants to make, separated by commas.")
     ] = "fp32,fp16,int8",
-    samples: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(
-            "--samples",
-            help="Real input: pictures, a .txt file, or .npz files for your own graph. "
-            "One half calibrates and searches INT8, the other measures fidelity.",
-        ),
-    ] = None,
+    samples: SamplesOption = None,
     fidelity: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
@@ -113,23 +108,10 @@ def export(
         Optional[list[str]],  # noqa: UP045
         typer.Option("--shape", help="For --onnx: the shape to optimise for, as in x=1x3x224x224."),
     ] = None,
-    search_minutes: Annotated[
-        float,
-        typer.Option(
-            "--search-minutes",
-            min=0.0,
-            help="Bound of the precision search per part. What it returns is always within the "
-            "budget; with more time more of it runs in INT8. Interrupted, it goes on next time.",
-        ),
-    ] = 15.0,
-    explore: Annotated[
-        bool,
-        typer.Option(
-            "--explore",
-            help="Measure every block's sensitivity and the curve of INT8 share against fidelity "
-            "even where everything fits.",
-        ),
-    ] = False,
+    task: OwnTaskOption = None,
+    labels: LabelsOption = None,
+    search_minutes: SearchMinutesOption = 15.0,
+    explore: ExploreOption = False,
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep variants that miss the fidelity budget.")
     ] = False,
@@ -147,14 +129,34 @@ def export(
             expected="One of the two: jetlift export MODEL, or jetlift export --onnx FILE",
         )
     precisions = tuple(item.strip() for item in precision.split(",") if item.strip())
+    detect = _detect_options(model, task, labels)
     search = SearchOptions(60 * search_minutes, explore)
     request = Request(out, precisions, samples, fidelity, keep, search)
     with console.stages() as report:
         if onnx is not None:
-            bundle = export_onnx(onnx, request, shapes=_shapes(shape or []), report=report)
+            shapes = _shapes(shape or [])
+            bundle = export_onnx(onnx, request, shapes=shapes, detect=detect, report=report)
         else:
             bundle = export_recipe(recipe(str(model)), weights, request, report)
     _show_bundle(bundle, as_json=as_json)
+
+
+def _detect_options(
+    model: str | None, task: str | None, labels: Path | None
+) -> DetectOptions | None:
+    from jetlift.export.detector import DetectOptions
+    from jetlift.runtime.errors import UnknownNameError, UsageError
+
+    if model is not None and (task is not None or labels is not None):
+        raise UsageError(
+            f"Got {model} with {'--task' if task else '--labels'}",
+            expected="That with --onnx only: a model of the zoo knows its task",
+        )
+    if task is None and labels is not None:
+        raise UsageError("Got --labels without --task", do="Add --task detect")
+    if task not in (None, "detect"):
+        raise UnknownNameError(f"--task got {task!r}", expected="'detect', or no --task")
+    return DetectOptions(labels) if task else None
 
 
 def _shapes(texts: list[str]) -> Mapping[str, tuple[int, ...]]:
@@ -199,56 +201,3 @@ def _show_bundle(bundle: Bundle, *, as_json: bool) -> None:
             console.say(f"Not counted in {part}'s operations: {uncounted}")
     if manifest.weights.note:
         console.say(f"Weights: {manifest.weights.source}. {manifest.weights.note}.")
-
-
-@app.command(epilog="Example: jetlift build dinov2 --target rtx-sm86 --precision int8")
-def build(
-    bundle: BundleArgument,
-    target: TargetOption = "cpu",
-    *,
-    precision: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(
-            "--precision", help="Variants to build, separated by commas; all if not given."
-        ),
-    ] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Compile a bundle's graphs for a target, each engine with its passport."""
-    from jetlift.engines.build import build as build_engines
-    from jetlift.runtime import jsonform
-    from jetlift.runtime.bundle import Bundle
-    from jetlift.runtime.errors import GateError
-
-    with console.stages() as report:
-        results = build_engines(Bundle.open(bundle), target, list_of(precision), progress=report)
-    if as_json:
-        console.show_json([jsonform.to_data(result.passport) for result in results])
-    else:
-        rows = [
-            (
-                result.part,
-                result.precision,
-                f"{result.action}: {result.reason}",
-                f"{result.passport.engine_size_bytes / 1e6:.1f}",
-                f"{result.seconds:.1f}",
-                _receipt_text(result.passport.receipt),
-            )
-            for result in results
-        ]
-        columns = ("part", "variant", "engine", "MB", "seconds", "what GEMM and convolution run in")
-        console.show_table(f"Engines for {target}", columns, rows)
-    short = [f"{r.part} {r.precision}: {r.shortfall}" for r in results if r.shortfall]
-    if short:
-        raise GateError(
-            f"An engine runs wider than its graph asks: {'; '.join(short)}",
-            expected="Every GEMM and convolution in the precision it was asked for",
-            do="The engines were kept; look at their passports' receipts",
-        )
-
-
-def _receipt_text(receipt: Receipt) -> str:
-    shares = [f"{100 * share:.1f} % {name}" for name, share in receipt.operations_share.items()]
-    if receipt.unobserved_share:
-        shares.append(f"{100 * receipt.unobserved_share:.1f} % not observed")
-    return ", ".join(shares) or receipt.observed_by
