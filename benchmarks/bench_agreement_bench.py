@@ -79,7 +79,7 @@ def compare(bundle: Bundle, part: str, variant: str, rounds: int, runs: int) -> 
     """Time one variant both ways in turns, print a line, give the relative difference."""
     import numpy as np
 
-    from jetlift.benchmarks import measure
+    from jetlift.runtime.feeds import random_feeds
 
     engine = bundle.engine_path("cpu", part, variant)
     model = engine if engine.is_file() else bundle.path(bundle.variant(part, variant).file)
@@ -88,7 +88,7 @@ def compare(bundle: Bundle, part: str, variant: str, rounds: int, runs: int) -> 
     right: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         feeds = Path(folder) / "feeds.npz"
-        np.savez(feeds, **measure.random_feeds(bundle.part(part)[1], 0))  # type: ignore[arg-type]
+        np.savez(feeds, **random_feeds(bundle.part(part)[1], 0))  # type: ignore[arg-type]
         for turn in range(rounds):
             if turn % 2 == 0:
                 left.append(statistics.median(ours(bundle, part, variant, threads, runs)))

@@ -7,6 +7,8 @@ Rules:
     G3  Ids are prefixed per drawing, since one page holds them all; nothing refers outside of it.
     G4  A variant is told by line style or mark too, never by its colour alone.
     G5  Legends are the page's, since only the page can wrap them.
+    G6  A drawing that stands alone is a file in one width and brings the page's colours and its own
+        legend along.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import io
 import re
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jetlift.runtime.errors import MissingPackageError
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
 _VARIABLES = (
     "ink", "muted", "line", "card", "fp32", "fp16", "bf16", "int8", "int4w",
-    "step1", "step2", "step3", "bad",
+    "int8-fp16", "step1", "step2", "step3", "bad",
 )  # fmt: skip
 _COLOURS = {
     name: f"#{index + 1:02x}{index + 1:02x}{index + 1:02x}" for index, name in enumerate(_VARIABLES)
@@ -35,6 +38,8 @@ _WIDTHS = {"wide": 560, "narrow": 350}
 _HEIGHT = 310
 _POINTS_PER_INCH = 72  # matplotlib writes SVG at one user unit per point
 FONT_PX = 12
+_ROOT = re.compile(r":root \{(.*?)\}", re.DOTALL)
+_CSS = Path(__file__).parent / "templates" / "report.css"
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,31 @@ def draw(
         for kind, width in _WIDTHS.items()
     }
     return Chart(title, caption, legend, **drawn)
+
+
+def draw_alone(name: str, *, spoken: str, paint: Paint, width: int, height: int) -> str:
+    """Draw an SVG file that follows its reader's light or dark scheme (rule G6).
+
+    Args:
+        name: Prefix of its ids.
+        spoken: What it shows, in words, for who cannot see it.
+        paint: Draws on the matplotlib axes it is given.
+        width: In pixels.
+        height: In pixels.
+
+    Raises:
+        MissingPackageError: matplotlib is not installed.
+    """
+    svg = _for_page(_svg(paint, width, height, name), name, spoken)
+    css = _CSS.read_text(encoding="utf-8")
+    before, _, after = css.partition("@media (prefers-color-scheme: dark)")
+    light, dark = (" ".join(_ROOT.findall(text)[0].split()) for text in (before, after))
+    style = (
+        f"svg {{ {light} background: var(--card); }} "
+        f"@media (prefers-color-scheme: dark) {{ svg {{ {dark} }} }}"
+    )
+    opening, rest = svg.split(">", 1)
+    return f'{opening} width="{width}" height="{height}"><style>{style}</style>{rest}'
 
 
 def _svg(paint: Paint, width: int, height: int, salt: str) -> str:

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from jetlift.benchmarks.fidelity_view import FidelityRow
     from jetlift.runtime.record import Peak, Result
 
-_STYLES = {"fp32": "-", "fp16": "--", "bf16": "-.", "int8": "-", "int4w": ":"}
-_MARKS = {"fp32": "o", "fp16": "s", "bf16": "D", "int8": "^", "int4w": "v"}
-_SHAPES = {"o": "circle", "s": "square", "D": "diamond", "^": "up", "v": "down"}
+_STYLES = {
+    "fp32": "-", "fp16": "--", "bf16": "-.", "int8": "-", "int8-fp16": "--", "int4w": ":",
+}  # fmt: skip
+_MARKS = {"fp32": "o", "fp16": "s", "bf16": "D", "int8": "^", "int8-fp16": "P", "int4w": "v"}
+_SHAPES = {"o": "circle", "s": "square", "D": "diamond", "^": "up", "P": "plus", "v": "down"}
 _LOG_FROM = 8  # a wider range of latencies than this is drawn on a log axis
 _STEPS = ("Python and numpy", "engine library and model", "more while running")
 
@@ -194,7 +196,12 @@ def _memory_steps(result: Result) -> tuple[float, float, float] | None:
 def fidelity(name: str, results: Sequence[Result]) -> Chart | None:
     """Each fidelity figure against its limit."""
     rows = {result.variant: fidelity_view.rows_of(result) for result in results}
-    rows = {variant: own for variant, own in rows.items() if own}
+    judged = any(row.threshold is not None for own in rows.values() for row in own)
+    rows = {
+        variant: shown
+        for variant, own in rows.items()
+        if (shown := [row for row in own if row.threshold is not None or not judged])
+    }
     if not rows:
         return None
     names = list(dict.fromkeys(row.plain for own in rows.values() for row in own))
@@ -206,8 +213,8 @@ def fidelity(name: str, results: Sequence[Result]) -> Chart | None:
     return draw(
         name,
         title="Fidelity against fp32",
-        caption="On samples that calibration never saw; 1 is equal to fp32. A point left of its "
-        "budget mark has missed it.",
+        caption="The figures that the budget limits, on samples that neither calibration nor "
+        "search saw. A point on the wrong side of its budget mark has missed it.",
         spoken=spoken,
         legend=(
             *(_mark_key(result) for result in results if result.variant in rows),
@@ -236,8 +243,12 @@ def _paint_fidelity(
     for variant, own in rows.items():
         places = [names.index(row.plain) for row in own]
         _mark(axes, variant, [row.value for row in own], places)
-    low = min(*values, *(limit for _, limit in limits), 0.999)
-    axes.set_xlim(low - (1 - low) * 0.06, 1 + (1 - low) * 0.06)
+    every = [*values, *(limit for _, limit in limits)]
+    low, high = min(every), max(every)
+    if high <= 1:  # a share or a cosine: 1 is what fp32 has
+        low, high = min(low, 0.999), 1.0
+    room = (high - low) * 0.06 or 0.06
+    axes.set_xlim(low - room, high + room)
     for place, text in enumerate(names):  # above its row, so that rows have the whole width
         axes.text(0, place - 0.3, text, transform=axes.get_yaxis_transform(), va="bottom")
     axes.set_yticks(range(len(names)), [""] * len(names))

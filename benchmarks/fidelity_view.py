@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from jetlift.export.fidelity import parse_budget
 
 if TYPE_CHECKING:
+    from jetlift.export.fidelity import BudgetLine
     from jetlift.runtime.record import Result
 
 State = Literal["reference", "met", "missed", "not measured"]
@@ -23,9 +24,14 @@ _PLAIN_METRICS = {
     "cosine_min": "lowest cosine",
     "neighbour_agreement": "same nearest neighbour",
     "spearman": "rank correlation of similarities",
+    "wer": "word error rate, %",
+    "wer_fp32": "word error rate of fp32, %",
+    "matched": "boxes of fp32 found again",
+    "precision_to_fp32": "boxes that fp32 has too",
+    "ap50_to_fp32": "average precision against fp32's boxes",
+    "psnr_mean": "mean PSNR, dB",
+    "psnr_min": "lowest PSNR, dB",
 }
-
-
 _SIGNS = {">=": "\u2265", "<=": "\u2264"}
 
 
@@ -36,7 +42,7 @@ class FidelityRow:
     Attributes:
         name: As in the record, `embedding.cosine_min`.
         plain: The same in words.
-        value: The figure; 1 is equal to fp32.
+        value: The figure.
         limit: The budget's line for it, sign and number; empty where the budget has none.
         threshold: The number in that line.
         met: Whether the line holds; None where there is none.
@@ -61,22 +67,38 @@ def rows_of(result: Result) -> list[FidelityRow]:
     """Every fidelity figure of a variant with the limit that holds for it; empty without any."""
     if result.fidelity is None:
         return []
-    lines = parse_budget(result.fidelity.budget)
+    lines, figures = parse_budget(result.fidelity.budget), result.fidelity.figures
     rows = []
-    for name, value in result.fidelity.figures.items():
+    for name, value in figures.items():
         output, _, metric = name.rpartition(".")
         line = next((x for x in lines if x.metric == metric and x.output in (None, output)), None)
+        base = figures.get(f"{name}_fp32", 0.0) if line and line.relative else 0.0
         rows.append(
             FidelityRow(
                 name=name,
-                plain=f"{output.replace('_', ' ')}: {_PLAIN_METRICS.get(metric, metric)}",
+                plain=plain_name(name),
                 value=value,
-                limit=f"{_SIGNS[line.sign]}\u00a0{line.limit:g}" if line else "",
-                threshold=line.limit if line else None,
-                met=line.holds(value) if line else None,
+                limit=limit_text(line) if line else "",
+                threshold=line.limit + base if line else None,
+                met=line.holds(value, base) if line else None,
             )
         )
     return rows
+
+
+def plain_name(name: str) -> str:
+    """A figure in words, as in `patch tokens: lowest cosine`."""
+    output, _, metric = name.rpartition(".")
+    plain = _PLAIN_METRICS.get(metric, metric.replace("_", " "))
+    return f"{output.replace('_', ' ')}: {plain}" if output else plain
+
+
+def limit_text(line: BudgetLine) -> str:
+    """A budget's line in a table: `≥ 0.95`, or `≤ fp32 + 0.5`."""
+    sign = f"{_SIGNS[line.sign]}\u00a0"
+    if not line.relative:
+        return f"{sign}{line.limit:g}"
+    return f"{sign}fp32\u00a0{'-' if line.limit < 0 else '+'}\u00a0{abs(line.limit):g}"
 
 
 def sentence_of(result: Result) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from jetlift.benchmarks import canvas, charts, report_view
+from jetlift.benchmarks import canvas, charts, precision_charts, precision_view, report_view
 from jetlift.runtime import atomic
 from jetlift.runtime.errors import InputError, MissingPackageError
 from jetlift.runtime.record import RECORD_NAME, write_record
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from jetlift.benchmarks.canvas import Chart
+    from jetlift.benchmarks.precision_view import PrecisionView
     from jetlift.runtime.record import Figure, Record, Result
 
 HTML_NAME, MARKDOWN_NAME = "report.html", "report.md"
@@ -78,10 +79,14 @@ def render_html(record: Record, *, gallery: Sequence[tuple[Path, str]] = ()) -> 
         InputError: A picture of the gallery cannot be used.
     """
     pictures = [Picture(_data_uri(path), caption) for path, caption in gallery]
-    drawn = {name: _charts(name, own, record) for name, own in report_view.by_part(record).items()}
+    parts = report_view.by_part(record)
+    drawn = {name: _charts(name, own, record) for name, own in parts.items()}
+    kept = {name: _precision_charts(name, own, record) for name, own in parts.items()}
     styles = (resources.files("jetlift.benchmarks") / "templates/report.css").read_text("utf-8")
     page = _environment(escape=True).get_template("report.html.j2")
-    text: str = page.render(**_context(record), charts=drawn, gallery=pictures, styles=styles)
+    text: str = page.render(
+        **_context(record), charts=drawn, kept=kept, gallery=pictures, styles=styles
+    )
     return text
 
 
@@ -99,6 +104,7 @@ def _context(record: Record) -> dict[str, Any]:
     return {
         "record": record,
         "parts": [report_view.view_part(own) for own in report_view.by_part(record).values()],
+        "precision": {name: _precision(own) for name, own in report_view.by_part(record).items()},
         "machine": _machine_facts(record),
         "setup": _setup_facts(record),
         "peaks": _peak_facts(record),
@@ -116,6 +122,25 @@ def _charts(part: str, results: Sequence[Result], record: Record) -> list[Chart]
         charts.fidelity(f"{name}-fidelity", results),
     ]
     return [chart for chart in drawn if chart is not None]
+
+
+def _precision(results: Sequence[Result]) -> list[PrecisionView]:
+    views = [precision_view.view(*item) for item in precision_view.quantised(results)]
+    return [view for view in views if view is not None]
+
+
+def _precision_charts(part: str, results: Sequence[Result], record: Record) -> list[list[Chart]]:
+    """The charts of each way that INT8 was made, in the order of `_precision`."""
+    number = list(report_view.by_part(record)).index(part)
+    drawn = []
+    for index, (_, result) in enumerate(precision_view.quantised(results)):
+        name = f"chart-{number}-made-{index}"
+        both = (
+            precision_charts.blocks(f"{name}-blocks", result),
+            precision_charts.curve(f"{name}-curve", result),
+        )
+        drawn.append([chart for chart in both if chart is not None])
+    return drawn
 
 
 def _machine_facts(record: Record) -> list[tuple[str, str]]:

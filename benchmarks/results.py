@@ -76,6 +76,7 @@ def compose(
         recheck=recheck,
         noisy=bool(reasons),
         noisy_reasons=reasons,
+        quantisation=variant.quantisation,
     )
 
 

@@ -18,12 +18,12 @@ the second measuring (`Recheck`) is the guard against drift.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jetlift.runtime.errors import UsageError
+from jetlift.runtime.medians import median_interval
 from jetlift.runtime.record import Figure, Latency, StoppedBy
 
 if TYPE_CHECKING:
@@ -145,41 +145,6 @@ def _is_precise(samples_ms: Sequence[float], rules: StopRules) -> bool:
     return (
         max(interval[1] - median, median - interval[0]) <= median * rules.half_width_percent / 100
     )
-
-
-def median_interval(samples: Sequence[float], confidence: float) -> tuple[float, float] | None:
-    """Confidence interval of the median from order statistics (rule S3).
-
-    Returns:
-        Its ends, which are samples; None where there are too few samples for that confidence.
-    """
-    rank = median_rank(len(samples), confidence)
-    if rank is None:
-        return None
-    ordered = np.sort(np.asarray(samples, np.float64))
-    return float(ordered[rank]), float(ordered[len(samples) - 1 - rank])
-
-
-@lru_cache(maxsize=4096)
-def median_rank(count: int, confidence: float) -> int | None:
-    """How many samples to leave out at each end, so that the rest covers the median.
-
-    With X(1) <= ... <= X(n), the interval from X(r+1) to X(n-r) misses the median with a
-    probability of at most 2 P(Binomial(n, 1/2) <= r). This is the largest r that may be.
-
-    Returns:
-        r, or None where even the whole range of the samples covers it less often than asked.
-    """
-    allowed = (1 - confidence) / 2 * 2.0 ** min(count, 900)
-    shift = max(count - 900, 0)  # 2**count overflows a float beyond 1023
-    tail, term, rank = 0, 1, None
-    for below in range(count // 2 + 1):
-        tail += term
-        if (tail >> shift) > allowed:
-            break
-        rank = below
-        term = term * (count - below) // (below + 1)
-    return rank
 
 
 def percentile(samples: Sequence[float], percent: int) -> Figure:

@@ -22,6 +22,7 @@ from jetlift.jetson import board
 from jetlift.runtime import jsonform
 from jetlift.runtime.bundle import Bundle
 from jetlift.runtime.errors import JetliftError, MachineError
+from jetlift.runtime.feeds import random_feeds
 from jetlift.runtime.record import Engine, Figure, InputShape, Memory
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def measure_variant(job: VariantJob, probe: Probe) -> measure.VariantAnswer:
 def _feeds(job: VariantJob, bundle: Bundle) -> list[Feeds]:
     if job.samples is not None:
         return measure.load_samples(Path(job.samples))
-    return [measure.random_feeds(bundle.part(job.part)[1], job.seed)]
+    return [random_feeds(bundle.part(job.part)[1], job.seed)]
 
 
 def _shapes(feeds: Feeds) -> tuple[InputShape, ...]:

@@ -6,6 +6,7 @@ Rules:
     D2  An engine whose passport says `load` is kept; whatever else is there is built anew.
     D3  The receipt is what the engine library shows of the finished engine, never what was asked.
     D4  Nothing here knows of precision: it is in the graph.
+    D5  INT8 has to be faster than fp32, which gate.py finds out where the target is this machine.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Literal
 
-from jetlift.engines import openvino, ops, tensorrt
-from jetlift.engines.receipt import shortfall
+from jetlift.engines import gate, openvino, ops, race, tensorrt
+from jetlift.engines.receipt import NARROW, shortfall
 from jetlift.engines.shapes import onnx_library
 from jetlift.engines.targets import target as target_of
 from jetlift.runtime import atomic
@@ -53,6 +54,10 @@ if TYPE_CHECKING:
     Progress = Callable[[str, float], None]
 
 
+# Precisions that a library is told to compute in fp32, whatever their type.
+_WIDENED = {"openvino": ("fp16", "bf16")}
+
+
 @dataclass(frozen=True)
 class BuildResult:
     """One engine after a build.
@@ -65,7 +70,9 @@ class BuildResult:
         action: `built`, or `kept` where the one that was there may load.
         reason: Why it was built or kept.
         seconds: Wall time of the build; 0 where it was kept.
-        shortfall: What of the narrow operations runs wider than the graph asks; empty where none.
+        shortfall: What the builder made wider than the graph asks, with the nodes; else empty.
+        widened: What the target widens by a rule of its own, with the nodes; else empty. The CPU
+            target computes FP16 and BF16 in FP32 and says so.
     """
 
     part: str
@@ -76,6 +83,7 @@ class BuildResult:
     reason: str
     seconds: float
     shortfall: str
+    widened: str
 
 
 @dataclass(frozen=True)
@@ -107,15 +115,17 @@ def build(
     target: str,
     precisions: Sequence[str] | None = None,
     *,
+    race_limit_s: float = race.LIMIT_S,
     progress: Progress | None = None,
 ) -> list[BuildResult]:
-    """Build a bundle's engines for a target (rules D1 to D4).
+    """Build a bundle's engines for a target (rules D1 to D5).
 
     Args:
         bundle: A verified bundle.
         target: Name of the target.
         precisions: Variants to build of every part that has them; None for all there are.
-        progress: Called with what is being done and the share of engines done, 0 to 1.
+        race_limit_s: Seconds per part to time INT8 against fp32; 0 leaves it untimed.
+        progress: Called with what is being done and the share of it all done, 0 to 1.
 
     Raises:
         UnknownNameError: No such target, or no part has such a variant.
@@ -133,10 +143,16 @@ def build(
     jobs = _jobs(bundle, chosen, precisions)
     host = _host_of(chosen)
     tell = progress or (lambda _doing, _share: None)
+    steps = iter(range(len(jobs) + len(bundle.manifest.parts)))
+    count = len(jobs) + len(bundle.manifest.parts)
     results = []
-    for index, job in enumerate(jobs):
-        tell(f"{job.part} {job.precision} for {target}", index / len(jobs))
+    for job in jobs:
+        tell(f"{job.part} {job.precision} for {target}", next(steps) / count)
         results.append(_build_or_keep(job, host))
+    results = gate.earn(
+        bundle, chosen, host, results,
+        limit_s=race_limit_s, tell=lambda doing: tell(doing, next(steps) / count),
+    )  # fmt: skip
     tell(f"{len(results)} engines for {target}", 1.0)
     return results
 
@@ -177,6 +193,7 @@ def _build_or_keep(job: _Job, host: Host) -> BuildResult:
     found, reason = _found(job, host)
     started = time.perf_counter()
     passport = _build(job, host) if found is None else found
+    widened = _WIDENED.get(job.target.library, ())
     return BuildResult(
         part=job.part,
         precision=job.precision,
@@ -185,16 +202,9 @@ def _build_or_keep(job: _Job, host: Host) -> BuildResult:
         action="built" if found is None else "kept",
         reason=reason,
         seconds=time.perf_counter() - started if found is None else 0.0,
-        shortfall=shortfall(_asked(job), passport.receipt),
+        shortfall=shortfall(passport.receipt, [name for name in NARROW if name not in widened]),
+        widened=shortfall(passport.receipt, widened),
     )
-
-
-def _asked(job: _Job) -> dict[str, float]:
-    """Operations per precision that the target is to run as the graph types them."""
-    asked = job.variant.cost.operations_by_precision
-    if job.target.library == "openvino":  # told to compute wide parts in f32, whatever their type
-        return {"int8" if name == "int8" else "fp32": ops for name, ops in asked.items()}
-    return asked
 
 
 def _found(job: _Job, host: Host) -> tuple[Passport | None, str]:
@@ -268,7 +278,7 @@ def _passport(job: _Job, host: Host, built: Built, engine: Path) -> Passport:
         isa=host.isa if on_cpu else (),
         compute_capability=job.target.compute_capability,
         receipt=built.receipt,
-        speed="not measured",
+        speed=gate.untimed(job.bundle, job.part, job.precision, job.target),
         jetlift=importlib.metadata.version("jetlift"),
         built_at=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
     )

@@ -9,6 +9,7 @@ Rules:
     C4  Each activation counts once, without fusion or reuse. The result of a DequantizeLinear and
         of a view (Reshape, Squeeze, ...) is no tensor of its own.
     C5  Nothing is guessed: a node without a rule, or of unknown shape, stands in `uncounted`.
+    C6  A weight has the precision it is stored in, before DequantizeLinear and layout operators.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from jetlift.engines.shapes import bind, onnx_library
 from jetlift.runtime.manifest import Cost
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import onnx
 
@@ -46,6 +47,8 @@ class NodeCost:
         operations: By rules C1 and C2.
         precision: Of a GEMM or convolution (rule C3), else None.
         weighted: Whether a GEMM or convolution has a constant operand.
+        weight_elements: Elements of that operand; 0 where there is none.
+        weight_precision: What they are stored in (rule C6); None where there is none.
         input_bytes: Bytes of the activations it reads.
         weight_bytes: Bytes of the constants it reads, as they reach it.
         output_bytes: Bytes of the tensors it adds (rule C4).
@@ -56,6 +59,8 @@ class NodeCost:
     operations: float
     precision: str | None
     weighted: bool
+    weight_elements: float
+    weight_precision: str | None
     input_bytes: float
     weight_bytes: float
     output_bytes: float
@@ -97,18 +102,29 @@ def count(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> Grap
         rows.append(row)
         if problem:
             uncounted.append(f"{row.name} ({node.op_type}): {problem}")
-    by_precision: dict[str, float] = {}
-    for row in rows:
-        if row.precision is not None:
-            by_precision[row.precision] = by_precision.get(row.precision, 0.0) + row.operations
+    heavy = [row for row in rows if row.precision is not None]
+    weighted = [row for row in heavy if row.weighted]
     cost = Cost(
         operations=sum(row.operations for row in rows),
-        operations_by_precision=by_precision,
+        operations_by_precision=_summed((row.precision, row.operations) for row in heavy),
         weight_bytes=graph.weight_bytes,
         activation_bytes=sum(row.output_bytes for row in rows),
         uncounted=tuple(uncounted),
+        weighted_operations_by_precision=_summed((r.precision, r.operations) for r in weighted),
+        weight_elements_by_precision=_summed(
+            (row.weight_precision, row.weight_elements) for row in weighted
+        ),
     )
     return GraphCost(cost, tuple(rows), tuple(uncounted))
+
+
+def _summed(pairs: Iterable[tuple[str | None, float]]) -> dict[str, float]:
+    """Sum per precision, in order of appearance."""
+    sums: dict[str, float] = {}
+    for precision, amount in pairs:
+        if precision is not None:
+            sums[precision] = sums.get(precision, 0.0) + amount
+    return sums
 
 
 def _row(
@@ -118,12 +134,15 @@ def _row(
     operands = _operands(node)
     names = [name for name in node.input if name]
     counted, problem = operations(node, graph)
+    weight = next((node.input[i] for i in operands or () if node.input[i] in graph.constants), None)
     row = NodeCost(
         name=node.name or node.output[0],
         operator=node.op_type,
         operations=counted,
         precision=_precision(node, operands, graph, producers) if operands else None,
-        weighted=bool(operands) and any(node.input[i] in graph.constants for i in operands or ()),
+        weighted=weight is not None,
+        weight_elements=0.0 if weight is None else float(graph.tensors[weight].elements),
+        weight_precision=None if weight is None else _stored(weight, graph, producers),
         input_bytes=sum(_size(graph, name) for name in names if name not in graph.constants),
         weight_bytes=sum(_size(graph, name) for name in names if name in graph.constants),
         output_bytes=0.0
@@ -156,9 +175,11 @@ def _precision(
     graph: BoundGraph,
     producers: Mapping[str, onnx.NodeProto],
 ) -> str:
-    stored = {_quantised(node.input[index], graph, producers) for index in operands}
-    if len(stored) == 1 and (kind := stored.pop()) is not None:
-        return _named(kind)
+    kinds = [_quantised(node.input[index], graph, producers) for index in operands]
+    # By name: unsigned activations with signed weights are an int8 product as well.
+    stored = {_named(kind) for kind in kinds if kind is not None}
+    if None not in kinds and len(stored) == 1:
+        return stored.pop()
     return _named(graph.tensors[node.input[operands[0]]].kind)
 
 
@@ -172,6 +193,13 @@ def _quantised(name: str, graph: BoundGraph, producers: Mapping[str, onnx.NodePr
             return None
         name = node.input[0]
     return None
+
+
+def _stored(name: str, graph: BoundGraph, producers: Mapping[str, onnx.NodeProto]) -> str:
+    """What a weight is stored in (rule C6)."""
+    while name in producers and producers[name].op_type in _LAYOUT | {"DequantizeLinear"}:
+        name = producers[name].input[0]
+    return _named(graph.tensors[name].kind)
 
 
 def _named(kind: int) -> str:

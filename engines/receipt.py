@@ -1,8 +1,11 @@
 """The receipt of a build: what of the operations really runs in which precision.
 
-An engine library tells which ONNX nodes each of its layers holds and what the layer computes in.
-Weighed with what each node costs, that is the share of operations per precision. A node whose
-layer cannot be found stays unobserved; nothing is assumed of it.
+Rules:
+    E1  An engine library tells which ONNX nodes each of its layers holds and what the layer
+        computes in. Weighed with what each node costs, that is the share per precision.
+    E2  A node whose layer cannot be found stays unobserved; nothing is assumed of it. Where the
+        builder tells of no layer at all, the receipt says so, and that is no pass.
+    E3  A narrow node that is seen in something wider is named, the most operations first.
 """
 
 from __future__ import annotations
@@ -10,16 +13,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jetlift.runtime.passport import Receipt
+from jetlift.runtime.receipt import UNOBSERVED, Receipt, Shares, WideNode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from jetlift.engines.ops import GraphCost
+    from jetlift.engines.ops import GraphCost, NodeCost
+    from jetlift.runtime.receipt import Outcome
 
 # Shares that differ by less do so from fusion and folding at the edges of a graph.
 TOLERANCE = 0.01
-_NARROW = ("int4", "fp4", "int8", "fp8", "fp16", "bf16")
+_BITS = {
+    "int4": 4, "fp4": 4, "int8": 8, "fp8": 8, "fp16": 16, "bf16": 16, "fp32": 32, "fp64": 64,
+}  # fmt: skip
+NARROW = tuple(name for name, bits in _BITS.items() if bits < 32)
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -29,8 +37,9 @@ class Layer:
     Attributes:
         nodes: Names of the ONNX nodes in it.
         precision: What it computes in, in the words of a bundle: `int8`, `fp16`, `fp32`, …
-        rank: How surely it computes the GEMM or convolution among its nodes; 0 is surest. Libraries
-            name a node in every layer that holds some of it, its dequantization for one.
+        rank: How surely it computes the GEMM or convolution among its nodes; 0 is surest, and such
+            a layer is a GEMM or convolution. Libraries name a node in every layer that holds some
+            of it, its dequantization for one.
     """
 
     nodes: tuple[str, ...]
@@ -48,52 +57,131 @@ class Built:
 
 def receipt(
     cost: GraphCost | None,
-    layers: Iterable[Layer],
+    layers: Iterable[Layer] | None,
     *,
     observed_by: str,
+    proves: str = "",
     memory_bytes: Mapping[str, int] | None = None,
 ) -> Receipt:
-    """Weigh an engine's layers with what their nodes cost.
+    """Weigh an engine's layers with what their nodes cost (rules E1 to E3).
 
     Args:
         cost: What each node costs, or None where it could not be counted.
-        layers: The engine's layers.
+        layers: The engine's layers that may hold products; None where the builder tells of none.
         observed_by: What was looked at.
+        proves: What that shows, and what it does not.
         memory_bytes: What the builder says the engine needs, by use.
     """
-    memory = dict(memory_bytes or {})
-    if cost is None:
-        why = f"{observed_by}; not weighed, since the package onnx is not installed"
-        return Receipt(why, {}, 1.0, memory)
-    precision_of: dict[str, str] = {}
-    for layer in sorted(layers, key=lambda item: item.rank):
+    told = sorted(layers or (), key=lambda item: item.rank)
+    seen_in: dict[str, str] = {}
+    for layer in told:
         for name in layer.nodes:
-            precision_of.setdefault(name, layer.precision)
-    shares: dict[str, float] = {}
+            seen_in.setdefault(name, layer.precision)
+    heavy = [row for row in cost.nodes if row.precision is not None] if cost else []
+    wider = _wider(heavy, seen_in)
+    shares = _shares((seen_in.get(row.name), row.operations) for row in heavy)
+    observed = layers is not None
+    if not observed:
+        observed_by, proves = UNOBSERVED, ""
+    elif cost is None:
+        observed_by += "; not weighed, since the package onnx is not installed"
+    return Receipt(
+        observed_by=observed_by,
+        proves=proves,
+        outcome=_outcome(heavy, seen_in, wider, observed=observed and cost is not None),
+        operations_share=shares,
+        unobserved_share=round(max(0.0, 1.0 - sum(shares.values())), 6),
+        asked=asked(cost) if cost else None,
+        seen=_seen(heavy, seen_in) if observed and cost else None,
+        int8_layers=sum(layer.rank == 0 and layer.precision == "int8" for layer in told),
+        wider=wider,
+        memory_bytes=dict(memory_bytes or {}),
+    )
+
+
+def asked(cost: GraphCost) -> Shares:
+    """The receipt that the graph alone gives: what it types, node by node."""
     heavy = [row for row in cost.nodes if row.precision is not None]
+    return Shares(
+        _shares((row.precision, row.operations) for row in heavy if row.weighted),
+        _shares((row.precision, row.operations) for row in heavy if not row.weighted),
+        _shares((row.weight_precision, row.weight_elements) for row in heavy),
+    )
+
+
+def _seen(heavy: Sequence[NodeCost], seen_in: Mapping[str, str]) -> Shares:
+    def of(row: NodeCost) -> str | None:
+        return seen_in.get(row.name)
+
+    return Shares(
+        _shares((of(row), row.operations) for row in heavy if row.weighted),
+        _shares((of(row), row.operations) for row in heavy if not row.weighted),
+        _shares((of(row), row.weight_elements) for row in heavy),
+    )
+
+
+def _shares(amounts: Iterable[tuple[str | None, float]]) -> dict[str, float]:
+    """Share of the whole per precision; what has none counts towards the whole alone."""
+    total, sums = 0.0, dict[str, float]()
+    for precision, amount in amounts:
+        total += amount
+        if precision is not None and amount:
+            sums[precision] = sums.get(precision, 0.0) + amount
+    return {name: round(amount / total, 6) for name, amount in sorted(sums.items())}
+
+
+def _wider(heavy: Sequence[NodeCost], seen_in: Mapping[str, str]) -> tuple[WideNode, ...]:
+    """Nodes that run wider than typed (rule E3)."""
     total = sum(row.operations for row in heavy)
-    for row in heavy:
-        found = precision_of.get(row.name)
-        if found is not None and total:
-            shares[found] = shares.get(found, 0.0) + row.operations / total
-    rounded = {name: round(share, 6) for name, share in sorted(shares.items())}
-    return Receipt(observed_by, rounded, round(max(0.0, 1.0 - sum(rounded.values())), 6), memory)
+    found = [
+        WideNode(row.name, str(row.precision), seen, round(row.operations / total, 6))
+        for row in heavy
+        if (seen := seen_in.get(row.name)) is not None
+        and total
+        and _BITS.get(seen, 0) > _BITS.get(str(row.precision), 64)
+    ]
+    return tuple(sorted(found, key=lambda node: -node.operations_share))
 
 
-def shortfall(asked: Mapping[str, float], got: Receipt) -> str:
-    """What of the narrow operations that a graph asks for runs wider, in words; empty where none.
+def _outcome(
+    heavy: Sequence[NodeCost],
+    seen_in: Mapping[str, str],
+    wider: Sequence[WideNode],
+    *,
+    observed: bool,
+) -> Outcome:
+    total = sum(row.operations for row in heavy)
+    if sum(node.operations_share for node in wider) > TOLERANCE:
+        return "wider than asked"
+    unseen = sum(
+        row.operations
+        for row in heavy
+        if seen_in.get(row.name) not in _BITS and _BITS.get(str(row.precision), 64) < 32
+    )
+    if not observed or unseen > TOLERANCE * total:
+        return "not observed"
+    return "as asked"
+
+
+def shortfall(got: Receipt, asked_for: Sequence[str]) -> str:
+    """What was asked to run narrow and runs wider, in words with the nodes' names; else empty.
 
     Args:
-        asked: Operations per precision as the graph types them.
         got: The engine's receipt; its unobserved share is not held against it.
+        asked_for: Precisions to look at, as in `int8`.
     """
-    total = sum(asked.values())
-    for name in _NARROW:
-        wanted = asked.get(name, 0.0) / total if total else 0.0
-        seen = got.operations_share.get(name, 0.0)
-        if wanted - seen - got.unobserved_share > TOLERANCE:
-            return (
-                f"{name} was asked for {wanted:.1%} of the GEMM and convolution operations, "
-                f"and {seen:.1%} are seen to run in it"
-            )
-    return ""
+    return "; ".join(filter(None, (_short_of(got, name) for name in asked_for)))
+
+
+def _short_of(got: Receipt, precision: str) -> str:
+    nodes = [node for node in got.wider if node.asked == precision]
+    share = sum(node.operations_share for node in nodes)
+    if share <= TOLERANCE:
+        return ""
+    names = ", ".join(f"{node.name} ({node.operations_share:.1%})" for node in nodes[:_NAMED])
+    more = f" and {len(nodes) - _NAMED} more" if len(nodes) > _NAMED else ""
+    seen = " and ".join(sorted({node.seen for node in nodes}))
+    return (
+        f"{precision} was asked and {seen} runs for {share:.1%} of the GEMM and convolution "
+        f"operations: {names}{more}"
+    )

@@ -55,6 +55,11 @@ _REASONS = {
     "INVALID_NODE": "there is no such operator, or its inputs are not what it takes",
 }
 _LAST_LINES = 12
+_PROVES = (
+    "The log lists the fused layers of the engine with the data types they read and write. It "
+    "proves what the builder fused, and in which types; TensorRT-RTX picks each layer's kernel at "
+    "run time, so it does not prove which instructions a GPU runs, nor that they are faster"
+)
 
 
 def build_engine(
@@ -93,7 +98,11 @@ def build_engine(
     if status != 0 or not destination.is_file():
         raise EngineLibraryError(_told(status, log, onnx))
     seen = receipt(
-        cost, log.layers, observed_by="TensorRT-RTX's build log", memory_bytes=log.memory
+        cost,
+        log.layers or None,
+        observed_by="TensorRT-RTX's detailed build log",
+        proves=_PROVES,
+        memory_bytes=log.memory,
     )
     return Built("as typed", seen)
 

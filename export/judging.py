@@ -104,6 +104,7 @@ class PartJudge:
         typed: Typed,
         expected: Outputs,
         measured: Samples,
+        metric: Metric,
         *,
         float_model: ir.Model,
         keep: bool,
@@ -115,6 +116,7 @@ class PartJudge:
             typed: Its graph.
             expected: fp32's outputs on the samples.
             measured: The samples to report on.
+            metric: The part's metric on them, one for all variants: it knows fp32's side by then.
             float_model: The float graph with tensors of the same names and meaning.
             keep: Let it pass though it misses its budget.
 
@@ -123,7 +125,6 @@ class PartJudge:
         """
         emulated = emulate_half(typed.model) if variant.rest != "fp32" else None
         got, computed_by = self._answers(variant, emulated, measured)
-        metric = self.metric(measured)
         figures, budget = metric.figures(expected, got), self.source.budget_for(metric)
         judged = fidelity.judge(figures, budget, measured, computed_by)
         if not judged.met and not keep:

@@ -99,6 +99,7 @@ class PartWriter:
         judge = PartJudge(self.folder, self.files, self.source, self.tell)
         judge.check_against_source(self._some_feeds())
         expected = judge.outputs_of_fp32(measured) if measured else None
+        metric = judge.metric(measured) if measured else None
         quantised: Quantised | None = None
         for precision in precisions:
             if precision == "fp32":
@@ -112,10 +113,15 @@ class PartWriter:
             if precision.startswith("int8") and quantised is not None:
                 variant = replace(variant, quantisation=quantised.quantisation)
                 near = quantised.treated  # whose tensors are not fp32's own
-            if measured is not None and expected is not None:
-                keep = self.settings.keep
+            if measured is not None and expected is not None and metric is not None:
                 variant = judge.judged(
-                    variant, made, expected, measured, float_model=near, keep=keep
+                    variant,
+                    made,
+                    expected,
+                    measured,
+                    metric,
+                    float_model=near,
+                    keep=self.settings.keep,
                 )
             variants[precision] = variant
         return replace(self.source.part, variants=variants)

@@ -21,6 +21,7 @@ from jetlift.runtime import jsonform
 from jetlift.runtime.errors import BundleError, InputError, UnknownNameError
 from jetlift.runtime.manifest import (
     SCHEMA_VERSION,
+    AudioPreprocess,
     FileEntry,
     Manifest,
     Part,
@@ -203,6 +204,8 @@ def _named_files(manifest: Manifest) -> Iterator[str]:
             yield from variant.data_files
         if isinstance(part.preprocess, TextPreprocess):
             yield part.preprocess.tokenizer
+        if isinstance(part.preprocess, AudioPreprocess):
+            yield part.preprocess.filters
 
 
 def _files_outside_engines(folder: Path) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What a task draws: heat maps over pictures, captions, contact sheets.
+"""What a task draws: heat maps and boxes over pictures, captions, contact sheets.
 
 All pictures are uint8 [H, W, 3] in BGR order; nothing given is changed. OpenCV's fonts know ASCII
 only, so accents are taken off and other signs become question marks, in drawings alone.
@@ -127,6 +127,55 @@ def heat_overlay(
         cv2.rectangle(drawn, (left, top), (right - 1, bottom - 1), PAPER, 1)
     unit = max(1.0, min(drawn.shape[:2]) / _LETTERS_FOR_SIDE)
     return _titled(np.hstack([drawn, _colour_bar(drawn.shape[0], scale, unit)]), title, unit)
+
+
+def box_overlay(
+    image_bgr: npt.NDArray[Any],
+    boxes_xyxy: Sequence[Sequence[float]],
+    captions: Sequence[str],
+    kinds: Sequence[int],
+) -> Picture:
+    """A picture with captioned boxes, the first one drawn last and so on top.
+
+    Args:
+        image_bgr: uint8 [H, W, 3].
+        boxes_xyxy: Left, top, right and bottom of each box in the picture's pixels.
+        captions: One line per box.
+        kinds: A number per box; boxes of one kind have one colour.
+    """
+    picture, factor = _enlarged(image_bgr)
+    drawn = np.ascontiguousarray(picture.copy())
+    unit = max(1.0, min(drawn.shape[:2]) / _LETTERS_FOR_SIDE)
+    rows = list(zip(boxes_xyxy, captions, kinds, strict=True))
+    for box_xyxy, caption, kind in reversed(rows):
+        left, top, right, bottom = (round(edge * factor) for edge in box_xyxy)
+        colour = kind_colour(kind)
+        cv2.rectangle(drawn, (left, top), (right - 1, bottom - 1), colour, max(2, round(2 * unit)))
+        _tag(drawn, caption, (left, top), colour, unit)
+    return drawn
+
+
+def kind_colour(kind: int) -> tuple[int, int, int]:
+    """A colour (BGR) for a number, unlike those of its neighbours: hues a golden section apart."""
+    hue = np.uint8(round(kind * 0.618034 % 1 * 179))
+    blue, green, red = cv2.cvtColor(np.array([[[hue, 190, 215]]], np.uint8), cv2.COLOR_HSV2BGR)[
+        0, 0
+    ]
+    return int(blue), int(green), int(red)
+
+
+def _tag(
+    picture: Picture, text: str, at_xy: tuple[int, int], colour: tuple[int, int, int], unit: float
+) -> None:
+    """A caption on its own ground above a point, or below it where there is no room above."""
+    size = 0.45 * unit
+    (width, height), _ = cv2.getTextSize(_ascii(text), FONT, size, max(1, round(size / 0.5)))
+    pad = round(4 * unit)
+    x = max(0, min(at_xy[0], picture.shape[1] - width - 2 * pad))
+    y = at_xy[1] if at_xy[1] >= height + 2 * pad else at_xy[1] + height + 2 * pad
+    cv2.rectangle(picture, (x, y - height - 2 * pad), (x + width + 2 * pad, y), colour, -1)
+    ink = INK if 0.114 * colour[0] + 0.587 * colour[1] + 0.299 * colour[2] > 120 else PAPER
+    _write(picture, text, (x + pad, y - pad), size, ink)
 
 
 def _inside(start: int, end: int, length: int) -> tuple[int, int]:

@@ -145,6 +145,16 @@ class Cost:
     uncounted: tuple[str, ...] = field(
         doc="Nodes that no rule counts, with the reason; the totals are without them", default=()
     )
+    weighted_operations_by_precision: dict[str, float] | None = field(
+        doc="The same for those with a weight alone, without products of two activations; null "
+        "where it was not counted",
+        default=None,
+    )
+    weight_elements_by_precision: dict[str, float] | None = field(
+        doc="Elements of the weights of GEMM and convolution per precision they are stored in, "
+        "once per node that reads them; null where they were not counted",
+        default=None,
+    )
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,12 @@ from jetlift.runtime.bundle import sha256_of
 from jetlift.runtime.errors import PassportError
 from jetlift.runtime.jsonform import field
 from jetlift.runtime.manifest import NAME, SHA256
+from jetlift.runtime.receipt import Receipt, Speed  # noqa: TC001 - jsonform reads the hints
 
 if TYPE_CHECKING:
     from jetlift.runtime.bundle import Bundle
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SUFFIX = ".passport.json"
 _MAX_BYTES = 4 * 2**20
 _UTC = r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z"
@@ -44,22 +45,6 @@ _ISA_FLAGS = (
 )  # fmt: skip
 _EXTRAS = {"openvino": "cpu", "tensorrt_rtx": "rtx", "tensorrt": "tensorrt"}
 _CUDA_MAJOR, _CUDA_MINOR = 75, 76  # cuDeviceGetAttribute: compute capability
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What of the operations really runs in which precision, and who saw it."""
-
-    observed_by: str = field(doc="What was looked at, or why nothing could be")
-    operations_share: dict[str, float] = field(
-        doc="Share of GEMM and convolution operations per arithmetic they run in"
-    )
-    unobserved_share: float = field(
-        doc="Share of GEMM and convolution operations whose layer could not be found in the engine"
-    )
-    memory_bytes: dict[str, int] = field(
-        doc="What the builder says the engine needs, by use; empty where it does not say"
-    )
 
 
 @dataclass(frozen=True)
@@ -86,7 +71,7 @@ class Passport:
     isa: tuple[str, ...] = field(doc="Instruction sets it is bound to; empty where to none")
     compute_capability: str | None = field(doc="CUDA compute capability, as in 8.6; null for a CPU")
     receipt: Receipt = field(doc="What really runs in which precision")
-    speed: str = field(doc="Measured speed on the target, or `not measured`")
+    speed: Speed = field(doc="Whether it is faster than fp32 on the target; INT8 has to be")
     jetlift: str = field(doc="Version of jetlift that built it")
     built_at: str = field(doc="Time of the build in UTC, ISO 8601", pattern=_UTC)
 
@@ -146,20 +131,25 @@ def read_passport(engine_path: Path) -> Passport | None:
     if path.stat().st_size > _MAX_BYTES:
         raise PassportError(f"{path} is larger than any passport", do=again)
     try:
-        passport = jsonform.loads(Passport, path.read_bytes())
+        data = jsonform.parse(path.read_bytes())
+        _check_version(path, data)  # first, since another version may well have another form
+        return jsonform.read(Passport, data)
     except jsonform.FormError as error:
         raise PassportError(
             f"{path} is refused at {error.where or 'its start'}: got {error.got}",
             expected=f"Expected {error.expected}",
             do=again,
         ) from error
-    if passport.schema_version != SCHEMA_VERSION:
+
+
+def _check_version(path: Path, data: object) -> None:
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if isinstance(data, dict) and isinstance(version, int) and version != SCHEMA_VERSION:
         raise PassportError(
-            f"{path} has schema version {passport.schema_version}",
+            f"{path} has schema version {version}",
             expected=f"This jetlift reads version {SCHEMA_VERSION}",
-            do=f"{again}, or use jetlift {passport.jetlift}",
+            do=f"Build the engine again with: jetlift build, or use jetlift {data.get('jetlift')}",
         )
-    return passport
 
 
 def write_passport(passport: Passport, engine_path: Path) -> None:

@@ -21,6 +21,7 @@ from jetlift.runtime.manifest import (
     SHA256,
     DType,
     Fidelity,
+    Quantisation,
     Weights,
 )
 
@@ -216,6 +217,9 @@ class Result:
     recheck: Recheck | None = field(doc="Null where it was not measured again")
     noisy: bool = field(doc="Whether something disturbed the measuring")
     noisy_reasons: tuple[str, ...] = field(doc="What did")
+    quantisation: Quantisation | None = field(
+        doc="How its INT8 was made, from the bundle; null for other variants", default=None
+    )
 
 
 @dataclass(frozen=True)

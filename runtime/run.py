@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jetlift.runtime.errors import InputError
-from jetlift.runtime.manifest import TextPreprocess
+from jetlift.runtime.manifest import AudioPreprocess, TextPreprocess
 from jetlift.runtime.sinks import JsonlSink, NpzSink, PictureSink, VideoSink
+from jetlift.runtime.sounds import open_sounds
 from jetlift.runtime.sources import Frame, open_source
 from jetlift.runtime.texts import open_texts
 
@@ -27,9 +28,12 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from jetlift.runtime.bundle import Bundle
+    from jetlift.runtime.sounds import SoundSource
     from jetlift.runtime.sources import Source
     from jetlift.runtime.tasks.base import Item, Outcome, Task
     from jetlift.runtime.texts import TextSource
+
+    Inputs = Source | TextSource | SoundSource
 
 RESULTS_NAME, ARRAYS_NAME = "results.jsonl", "results.npz"
 PICTURES_FOLDER, VIDEO_NAME = "pictures", "annotated.mp4"
@@ -53,21 +57,24 @@ class RunSummary:
 
 def open_inputs(
     bundle: Bundle, part: str, inputs: Sequence[str], *, limit: int | None = None
-) -> Source | TextSource:
-    """Open the inputs as the part takes them: pictures or texts.
+) -> Inputs:
+    """Open the inputs as the part takes them: pictures, texts or sounds.
 
     Raises:
         InputError: One of them cannot be used.
         UsageError: There are none, or one is of a kind that this version does not read.
     """
-    if isinstance(bundle.part(part)[1].preprocess, TextPreprocess):
+    preprocess = bundle.part(part)[1].preprocess
+    if isinstance(preprocess, TextPreprocess):
         return open_texts(inputs, limit=limit)
+    if isinstance(preprocess, AudioPreprocess):
+        return open_sounds(inputs, limit=limit)
     return open_source(inputs, limit=limit)
 
 
 def run_task(
     task: Task,
-    source: Source | TextSource,
+    source: Inputs,
     *,
     out: Path | None = None,
     show: Callable[[dict[str, Any]], None] | None = None,
@@ -105,7 +112,7 @@ def run_task(
 class _Writer:
     """The sinks of one run."""
 
-    def __init__(self, task: Task, source: Source | TextSource, out: Path) -> None:
+    def __init__(self, task: Task, source: Inputs, out: Path) -> None:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise InputError(
                 f"{out} is there already and not empty",

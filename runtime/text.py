@@ -59,7 +59,7 @@ class TextPreparer:
 
     def __init__(self, spec: TextPreprocess, tokenizer_path: Path) -> None:
         self._spec = spec
-        self._tokenizer = _open(tokenizer_path)
+        self._tokenizer = open_tokenizer(tokenizer_path)
         self._padding_id = _padding_id(self._tokenizer)
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(spec.max_tokens)
@@ -118,7 +118,13 @@ def _refuse_blank(text: str) -> None:
         )
 
 
-def _open(path: Path) -> Any:  # noqa: ANN401 - tokenizers ships no types
+def open_tokenizer(path: Path) -> Any:  # noqa: ANN401 - tokenizers ships no types
+    """Read a tokenizer.json.
+
+    Raises:
+        MissingPackageError: `tokenizers` is not installed.
+        BundleError: The file is no tokenizer.
+    """
     try:
         import tokenizers
     except ImportError as error:

@@ -6,7 +6,7 @@ Rules:
     O2  A typed FP16 graph run with arithmetic `f32` computes in float32 from weights rounded to
         float16. It shows what FP16 storage does, not what FP16 arithmetic does.
     O3  A symmetric Q/DQ graph computes its weighted layers in INT8, whatever the arithmetic of the
-        rest. What a compiled graph really does is in `executed_layers`.
+        rest (see openvino_unsigned.py). What a graph really does is in `executed_layers`.
     O4  OpenVINO's import reports usage over the network (package openvino-telemetry). jetlift
         imports it without, and changes nothing of the user's own settings.
     O5  An engine file is mapped, not read: its pages are shared and need no second copy. OpenVINO
@@ -38,6 +38,7 @@ from jetlift.runtime.errors import (
 from jetlift.runtime.manifest import TensorSpec
 from jetlift.runtime.session.base import EngineInfo
 from jetlift.runtime.session.common import SessionBase, check_threads, in_place, named_by
+from jetlift.runtime.session.openvino_unsigned import count_from_zero
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -223,7 +224,7 @@ def read_onnx(path: Path | str) -> Any:  # noqa: ANN401
         model = reader.convert(reader.load(str(path)))
     if not model.outputs:  # an empty file is a valid protobuf
         raise EngineLibraryError(f"{path} holds no graph", expected="An ONNX graph with an output")
-    return model
+    return count_from_zero(model)
 
 
 @contextlib.contextmanager

@@ -12,14 +12,14 @@ from jetlift.runtime.errors import UnknownNameError, UsageError
 from jetlift.runtime.tasks.base import Outcome, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from jetlift.runtime.bundle import Bundle
     from jetlift.runtime.session.base import Session
 
     Opener = Callable[..., Task]
 
-__all__ = ["TASKS", "Outcome", "Task", "open_task"]
+__all__ = ["TASKS", "Outcome", "Task", "needs_every_part", "open_task"]
 
 
 def open_task(
@@ -34,13 +34,14 @@ def open_task(
     """Bind a task to a session.
 
     Args:
-        name: `embed`, `search` or `anomaly`, as far as the bundle offers it.
+        name: One of TASKS, as far as the bundle offers it.
         bundle: A verified bundle.
         session: An open session of the part.
         precision: The session's variant; a file made at another is refused.
         part: Name of the part; may be left out where only one can be meant.
         **artefacts: `embed` takes patch_tokens: bool. `search` takes index: Path or Index, and
-            count: int. `anomaly` takes fit: Path or AnomalyModel.
+            count: int. `anomaly` takes fit: Path or AnomalyModel. `detect` takes none.
+            `transcribe` takes others: open sessions of the model's other parts, by part.
 
     Raises:
         UnknownNameError: The bundle offers no such task, or has no such part.
@@ -121,6 +122,30 @@ def _anomaly(
     return AnomalyTask(encoder, loaded)
 
 
+def _detect(bundle: Bundle, session: Session, _precision: str, part: str | None) -> Task:
+    from jetlift.runtime.tasks.detect import Detector, DetectTask
+
+    return DetectTask(Detector(bundle, session, part))
+
+
+def _transcribe(
+    bundle: Bundle,
+    session: Session,
+    _precision: str,
+    _part: str | None,
+    *,
+    others: Mapping[str, Session] | None = None,
+) -> Task:
+    from jetlift.runtime.tasks.transcribe import TranscribeTask
+
+    return TranscribeTask(bundle, session, others or {})
+
+
+def needs_every_part(name: str) -> bool:
+    """Whether a task wants sessions of all parts, as its artefact `others`."""
+    return name in TASKS and "others" in TASKS[name][1]
+
+
 def _needed(task: str, what: str, given: Any) -> Any:  # noqa: ANN401
     if given is None:
         command = {
@@ -138,4 +163,6 @@ TASKS: dict[str, tuple[Opener, frozenset[str]]] = {
     "embed": (_embed, frozenset({"patch_tokens"})),
     "search": (_search, frozenset({"index", "count"})),
     "anomaly": (_anomaly, frozenset({"fit"})),
+    "detect": (_detect, frozenset()),
+    "transcribe": (_transcribe, frozenset({"others"})),
 }

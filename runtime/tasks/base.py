@@ -1,7 +1,8 @@
 """What every task is: an input in, JSON-ready fields out, and a picture where there is one.
 
 Rules:
-    K1  `fields` is plain JSON data and begins with `source`, `index` and `time_s` (null for texts).
+    K1  `fields` is plain JSON data and begins with `source`, `index` and `time_s` (null for texts
+        and sounds).
     K2  What is too big for JSON lies in `arrays`, for an .npz file.
     K3  A result is computed from finite numbers; an engine that returns NaN or infinity is an
         error, never a result.
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from jetlift.runtime.sounds import SoundItem
     from jetlift.runtime.sources import Frame
     from jetlift.runtime.texts import TextItem
 
-    Item: TypeAlias = Frame | TextItem
+    Item: TypeAlias = Frame | TextItem | SoundItem
     Array: TypeAlias = npt.NDArray[Any]
 
 

@@ -15,6 +15,7 @@ from jetlift.runtime.errors import EngineLibraryError, UnknownNameError, UsageEr
 from jetlift.runtime.manifest import ImagePreprocess, TextPreprocess
 from jetlift.runtime.preprocess import prepare_image
 from jetlift.runtime.sources import Frame
+from jetlift.runtime.texts import TextItem
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -104,8 +105,9 @@ class Encoder:
         if isinstance(item, Frame):
             spec = self.image_spec
             return self._finish(item, {spec.input: prepare_image(item.image_bgr, spec)})
-        if self._text is None:
-            raise UsageError(f"Part {self.part_name} takes pictures", expected="A picture or video")
+        if self._text is None or not isinstance(item, TextItem):
+            wanted = "pictures" if self._text is None else "texts"
+            raise UsageError(f"Part {self.part_name} takes {wanted}", expected="Such an input")
         prepared = self._text.prepare([item.text])
         return self._finish(
             item, prepared.feeds, tokens=prepared.tokens[0], truncated=prepared.truncated[0]

@@ -23,6 +23,7 @@ from jetlift.runtime.sources import Frame, frame_at
 from jetlift.runtime.tasks import artefact
 from jetlift.runtime.tasks.base import Outcome, Task, place_of
 from jetlift.runtime.tasks.encoder import Encoder
+from jetlift.runtime.texts import TextItem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -219,7 +220,7 @@ def _entry(item: Item) -> Entry:
     source = str(path.resolve()) if path.is_file() else item.source
     if isinstance(item, Frame):
         return Entry(source, item.index, item.time_s)
-    return Entry(source, item.index, None, item.text)
+    return Entry(source, item.index, None, item.text if isinstance(item, TextItem) else None)
 
 
 def _hit_fields(hit: Hit) -> dict[str, Any]:

@@ -54,6 +54,7 @@ def run(out: Path, *, time_limit_s: float) -> None:
     """
     from jetlift.export.make import Request, export_recipe
     from jetlift.export.recipes import recipe
+    from jetlift.runtime.choice import choose_precision
 
     if out.exists():
         raise InputError(
@@ -67,9 +68,10 @@ def run(out: Path, *, time_limit_s: float) -> None:
     with console.stages() as report:
         bundle = export_recipe(recipe(MODEL), "package", request, report)
     _tell_fidelity(bundle)
-    show = _Show(out, pictures, bundle, "int8")
-    _title("3 of 5  Build engines")
-    _build(show)
+    _title("3 of 5  Build engines, and time INT8 against fp32")
+    _build(bundle)
+    show = _Show(out, pictures, bundle, choose_precision(bundle, "image", "cpu"))
+    console.say(f"What follows runs {show.precision}")
     _title("4 of 5  Run: search and anomaly")
     gallery = [*_search(show), *_anomaly(show)]
     _title("5 of 5  Measure")
@@ -90,8 +92,9 @@ def _tell_fidelity(bundle: Bundle) -> None:
     console.say(f"Weights: {bundle.manifest.weights.note}.")
 
 
-def _build(show: _Show) -> None:
+def _build(bundle: Bundle) -> None:
     from jetlift.engines.build import build
+    from jetlift.engines.gate import sentence
 
     targets = ["cpu"]
     if importlib.util.find_spec("tensorrt_rtx") is not None:
@@ -103,10 +106,12 @@ def _build(show: _Show) -> None:
         )
     for target in targets:
         with console.stages() as report:
-            results = build(show.bundle, target, progress=report)
+            results = build(bundle, target, progress=report)
         for result in results:
             size_mb = result.passport.engine_size_bytes / 1e6
             console.say(f"{target} {result.precision}: {size_mb:.1f} MB in {result.seconds:.1f} s")
+            if told := sentence(bundle, result):
+                console.say(told)
 
 
 def _search(show: _Show) -> list[tuple[Path, str]]:

@@ -299,6 +299,24 @@ def test_a_node_without_a_name_bears_its_outputs() -> None:
     assert row.name == "y"
 
 
+def test_products_of_two_activations_are_told_apart() -> None:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), node("MatMul", "h", "z")]
+    counted = count(graph(nodes, {"x": (5, 7), "z": (3, 2)}, {"w": floats(7, 3)}), {}).cost
+    assert counted.operations_by_precision == {"fp32": 210 + 60}
+    assert counted.weighted_operations_by_precision == {"fp32": 210}
+    assert counted.weight_elements_by_precision == {"fp32": 21}
+
+
+def test_a_weight_has_the_precision_it_is_stored_in() -> None:
+    alone = count(quantised_weight_alone(), {}).cost  # which computes in fp32
+    assert alone.weighted_operations_by_precision == {"fp32": 210}
+    assert alone.weight_elements_by_precision == {"int8": 21}
+    for precision in tiny_bundle.PRECISIONS:
+        cost = count(tiny_bundle.mlp(precision), {"x": (3, 16)}).cost
+        assert cost.weight_elements_by_precision == {precision: 16 * 32 + 32 * 4}
+        assert cost.weighted_operations_by_precision == {precision: 2 * 3 * (16 * 32 + 32 * 4)}
+
+
 def test_what_depends_on_no_input_is_free() -> None:
     nodes = [helper.make_node("Exp", ["w"], ["we"]), node("MatMul", "x", "we")]
     counted = count(graph(nodes, {"x": (5, 7)}, {"w": floats(7, 3)}), {})

@@ -7,7 +7,7 @@ import wave
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jetlift.runtime import wav
@@ -102,6 +102,7 @@ def test_damaged_files_are_refused(tmp_path, content, told):
         wav.read(path)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_noise_behind_the_head_never_crashes(tmp_path_factory, noise):
     path = tmp_path_factory.getbasetemp() / "noise.wav"

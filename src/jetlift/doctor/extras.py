@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PURPOSES = {
     "cpu": "engines on this machine's processor",
     "text": "text models at run time",
+    "audio": "sound files other than WAV",
     "export": "weights to ONNX, FP16 and INT8",
     "report": "reports with drawn charts",
     "samples": "photographs for the demo",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jetlift.export.fidelity.words import (
@@ -36,6 +36,7 @@ def test_words_are_compared_without_case_and_punctuation(text, words):
     assert normalise(text) == words
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_normalising_twice_changes_nothing(text):
     assert normalise(" ".join(normalise(text))) == normalise(text)
@@ -52,11 +53,13 @@ def _distance(wanted, got) -> int:
     )
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 2), max_size=5), st.lists(st.integers(0, 2), max_size=5))
 def test_edits_equal_the_textbook(wanted, got):
     assert align(wanted, got).edits == _distance(wanted, got)
 
 
+@settings(deadline=None)
 @given(sequences, sequences)
 def test_alignment_is_within_its_bounds(wanted, got):
     found, back = align(wanted, got), align(got, wanted)
@@ -111,6 +114,7 @@ def test_the_interval_is_paired():
     assert high == pytest.approx(10.0)
 
 
+@settings(deadline=None)
 @given(st.lists(sequences, min_size=1, max_size=4))
 def test_tokens_agree_with_themselves(rows):
     assert token_agreement(rows, rows) == 1.0

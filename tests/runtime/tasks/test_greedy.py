@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jetlift.runtime import jsonform
@@ -81,6 +81,7 @@ def test_the_cache_holds_what_each_step_made_and_nothing_behind_it():
 token_lists = st.lists(st.sampled_from([0, 1, 2, 3]), max_size=8)
 
 
+@settings(deadline=None)
 @given(st.lists(token_lists, min_size=1, max_size=4))
 def test_a_batch_says_what_each_would_alone(rows):
     together, _ = _decode(*(_script(*row) for row in rows))

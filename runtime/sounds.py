@@ -1,0 +1,105 @@
+"""Where sound comes from: files, folders and patterns of them.
+
+One file is one input; `index` is 0. A file that cannot be read is left out, counted and named in
+`skipped`. Where nothing could be read, the end is an InputError.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jetlift.runtime import listing
+from jetlift.runtime.audio import SUFFIXES, Sound, read_sound
+from jetlift.runtime.errors import InputError, UsageError
+from jetlift.runtime.listing import Skipped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+
+@dataclass(frozen=True, eq=False)
+class SoundItem:
+    """One sound on its way to a task.
+
+    Attributes:
+        source: The file it comes from.
+        index: 0, since a file is one sound.
+        sound: Its waveform.
+    """
+
+    source: str
+    index: int
+    sound: Sound
+
+
+class SoundSource:
+    """Sounds of the given files in order.
+
+    Attributes:
+        skipped: Files that could not be read in this iteration so far, and why.
+        count: Number of files.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = tuple(paths)
+        self.count: int | None = len(self._paths)
+        self.skipped: list[Skipped] = []
+
+    def __iter__(self) -> Iterator[SoundItem]:
+        self.skipped.clear()
+        for path in self._paths:
+            try:
+                sound = read_sound(path)
+            except InputError as error:
+                self.skipped.append(Skipped(str(path), error.got))
+            else:
+                yield SoundItem(str(path), 0, sound)
+        if len(self.skipped) == len(self._paths):
+            raise InputError(
+                f"No sound could be read ({'; '.join(item.reason for item in self.skipped[:3])})",
+                expected="At least one whole sound file",
+            )
+
+    def close(self) -> None:
+        """Nothing is held open: each file is read at once."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_sounds(inputs: Sequence[str], *, limit: int | None = None) -> SoundSource:
+    """Open the inputs of a run on sound.
+
+    Args:
+        inputs: Sound files, folders of them, or patterns.
+        limit: Take so many files at most.
+
+    Raises:
+        InputError: One of them cannot be used.
+        UsageError: There are none.
+    """
+    if not inputs:
+        raise UsageError("No input was named", expected="A sound file, or a folder of them")
+    if limit is not None and limit < 1:
+        raise UsageError(f"Got a limit of {limit} files", expected="At least 1")
+    paths = [
+        path
+        for name in inputs
+        for path in listing.expand(
+            name, what="sound files", in_folder=SUFFIXES, in_pattern=SUFFIXES
+        )
+    ]
+    return SoundSource(paths[:limit])

@@ -1,0 +1,130 @@
+"""What is in a picture and where: boxes of a detector.
+
+Fields: `boxes_xyxy` (left, top, right, bottom in the picture's pixels, cut at its edges), `scores`
+(0 to 1), `labels` (names) and `label_ids`, best score first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jetlift.runtime import boxes
+from jetlift.runtime.boxes import Boxes
+from jetlift.runtime.drawing import box_overlay
+from jetlift.runtime.errors import ArtefactError, UnknownNameError, UsageError
+from jetlift.runtime.manifest import ImagePreprocess
+from jetlift.runtime.preprocess import place, prepare_image
+from jetlift.runtime.sources import Frame
+from jetlift.runtime.tasks.base import Outcome, Task, place_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from jetlift.runtime.bundle import Bundle
+    from jetlift.runtime.session.base import Session
+    from jetlift.runtime.tasks.base import Item
+
+
+class Detector:
+    """A bundle's detector part on an open session.
+
+    Args:
+        bundle: A verified bundle.
+        session: An engine of the part.
+        part: Its name; may be left out where only one part is a detector.
+
+    Raises:
+        UnknownNameError: No such part, or none or several that could be meant.
+        UsageError: The part is no detector, or the session is of another part.
+        ArtefactError: The labels are fewer or more than the output has classes.
+    """
+
+    def __init__(self, bundle: Bundle, session: Session, part: str | None = None) -> None:
+        self.part_name = part or _only_detector(bundle)
+        described = bundle.part(self.part_name)[1]
+        if described.detection is None or not isinstance(described.preprocess, ImagePreprocess):
+            raise UsageError(
+                f"Part {self.part_name} is no detector",
+                expected="A part with preprocessing for pictures and a head that gives boxes",
+            )
+        wanted, got = {s.name for s in described.inputs}, {s.name for s in session.inputs}
+        if wanted != got:
+            raise UsageError(
+                f"The session takes {', '.join(sorted(got))}",
+                expected=f"A session of part {self.part_name}, which takes "
+                f"{', '.join(sorted(wanted))}",
+            )
+        self.image_spec, self.head = described.preprocess, described.detection
+        self.labels = read_labels(bundle.path(self.head.labels).read_text(encoding="utf-8"))
+        self._output, self._session = described.outputs[0], session
+        classes = self._output.shape[-1]
+        if classes != boxes.BOX_COLUMNS + len(self.labels):
+            raise ArtefactError(
+                f"{self.head.labels} has {len(self.labels)} labels, the output {classes} columns",
+                expected=f"{boxes.BOX_COLUMNS} columns and one per label",
+                do="Make the bundle again with: jetlift export",
+            )
+
+    def find(self, image_bgr: npt.NDArray[np.uint8]) -> Boxes:
+        """Boxes in the pixels of a picture, uint8 [H, W, 3], best score first.
+
+        Raises:
+            InputError: The picture cannot be used.
+            EngineLibraryError: The engine failed or returned NaN or infinity.
+        """
+        spec = self.image_spec
+        raw = self._session.run({spec.input: prepare_image(image_bgr, spec)})[self._output.name]
+        found = boxes.find(raw, spec.size_wh, self.head)
+        placement = place((image_bgr.shape[1], image_bgr.shape[0]), spec)
+        return Boxes(boxes.to_picture(found.boxes_xyxy, placement), found.scores, found.labels)
+
+
+class DetectTask(Task):
+    """The boxes in each picture.
+
+    Args:
+        detector: What finds them.
+    """
+
+    name = "detect"
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+
+    def process(self, item: Item) -> Outcome:
+        """Find the boxes in one picture; see Task.process."""
+        if not isinstance(item, Frame):
+            raise UsageError("Boxes are looked for in pictures", expected="A picture or video")
+        found = self._detector.find(item.image_bgr)
+        fields = place_of(item) | {
+            "boxes_xyxy": [[round(float(edge), 2) for edge in box] for box in found.boxes_xyxy],
+            "scores": [round(float(score), 4) for score in found.scores],
+            "labels": [self._detector.labels[label] for label in found.labels],
+            "label_ids": [int(label) for label in found.labels],
+        }
+        return Outcome(fields, {})
+
+    def draw(self, item: Item, outcome: Outcome) -> npt.NDArray[np.uint8] | None:
+        """The picture with its boxes."""
+        if not isinstance(item, Frame):
+            return None
+        fields = outcome.fields
+        rows = zip(fields["labels"], fields["scores"], strict=True)
+        captions = [f"{label} {score:.2f}" for label, score in rows]
+        return box_overlay(item.image_bgr, fields["boxes_xyxy"], captions, fields["label_ids"])
+
+
+def read_labels(text: str) -> tuple[str, ...]:
+    """Class names, one per line; a blank line at the end is none."""
+    return tuple(line.strip() for line in text.rstrip().splitlines())
+
+
+def _only_detector(bundle: Bundle) -> str:
+    names = [name for name, part in bundle.manifest.parts.items() if part.detection is not None]
+    if len(names) == 1:
+        return names[0]
+    raise UnknownNameError(
+        f"Bundle {bundle.manifest.model} has {len(names)} parts that give boxes",
+        expected=f"A part named by the caller, one of {', '.join(names)}" if names else "One",
+    )
