@@ -33,8 +33,8 @@ class RtxCheck:
     built: bool = field(doc="Whether an engine came out")
     told: str = field(doc="What the builder said where none did")
     int8_share: float | None = field(
-        doc="Operations of GEMM and convolution, attention's products among them, that its log "
-        "shows in INT8, of all of them"
+        doc="Operations of weighted GEMM and convolution that its log shows in INT8, of all of "
+        "them; null where it shows none"
     )
 
 

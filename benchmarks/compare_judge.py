@@ -148,7 +148,8 @@ class Judge:
                 )
             except (EngineLibraryError, UsageError) as error:
                 return RtxCheck(built=False, told=error.got, int8_share=None)
-        share = built.receipt.operations_share.get("int8", 0.0)
+        seen = built.receipt.seen
+        share = seen.weighted_operations.get("int8", 0.0) if seen is not None else None
         return RtxCheck(built=True, told="", int8_share=share)
 
     @cached_property

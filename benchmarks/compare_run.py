@@ -129,7 +129,8 @@ class _Run:
         variants = self._bundle.part(self._part)[1].variants
         self._fp32 = variants["fp32"]
         self.fp32_sha256 = self._sha256_of(self._fp32.file)
-        fidelity = next((v.fidelity for v in variants.values() if v.fidelity is not None), None)
+        judged = {name: v.fidelity for name, v in variants.items() if v.fidelity is not None}
+        fidelity = judged.get("int8") or next(iter(judged.values()), None)
         if fidelity is None:
             raise UsageError(
                 "The bundle was exported without fidelity figures, so there is no budget to judge "

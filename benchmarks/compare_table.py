@@ -17,8 +17,8 @@ CHART_NAME = "compare.svg"
 _BASE, _LOW, _HIGH = "_fp32", "_change_low", "_change_high"
 _SHARES = (
     "INT8 share: operations of weighted GEMM and convolution typed INT8 in the graph, of those of "
-    "the fp32 graph; attention's products of two activations stand apart. Behind TensorRT-RTX: the "
-    "share of both together that its build log shows in INT8; it picks kernels at run time."
+    "the fp32 graph; attention's products of two activations stand apart. Under TensorRT-RTX: the "
+    "share of weighted operations that its build log shows in INT8; it picks kernels at run time."
 )
 
 

@@ -111,7 +111,7 @@ def _paint_curve(axes: Any, *, lines: Sequence[CurveLine], chosen: float) -> Non
     for panel, line in zip(panels, lines, strict=True):
         shares = [100 * share for share in line.shares]
         panel.axhline(line.threshold, color=colour("bad"), linewidth=1.6, linestyle="--")
-        panel.plot(shares, line.values, color=colour("line"), linewidth=1.2)
+        panel.plot(shares, line.values, color=colour("muted"), linewidth=0.7)
         panel.plot(
             shares, line.values, "o", color=colour("int8"), markersize=5.5,
             markeredgecolor=colour("card"), markeredgewidth=0.8,

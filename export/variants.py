@@ -19,7 +19,7 @@ from jetlift.export import fidelity, graph
 from jetlift.export.judging import PartJudge
 from jetlift.export.precision.evaluate import Evaluator, fingerprint_of, open_log
 from jetlift.export.precision.fp16 import Typed, to_half
-from jetlift.export.precision.fp16_wide import find_wide
+from jetlift.export.precision.fp16_wide import TOLERANCE, find_wide
 from jetlift.export.precision.int8 import Quantised, SearchOptions, to_int8
 from jetlift.runtime.bundle import sha256_of
 from jetlift.runtime.errors import UsageError
@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     Outputs = dict[str, list[Any]]
     MakeMetric = Callable[[MetricContext], Metric]
 
-WIDE_SAMPLES = 8
+WIDE_SAMPLES = 4
+# BF16 has three bits less than FP16, so sound graphs lose eight times as much.
+WIDE_TOLERANCES: dict[HalfKind, float] = {"fp16": TOLERANCE, "bf16": 8 * TOLERANCE}
 HALVES: dict[str, HalfKind] = {"fp16": "fp16", "bf16": "bf16", "int8-fp16": "fp16"}
 
 
@@ -150,6 +152,7 @@ class PartWriter:
             self.source.model,
             self._few(),
             kind=kind,
+            tolerance=WIDE_TOLERANCES[kind],
             progress=lambda share: self.tell(told, share),
         )
         return found.wide

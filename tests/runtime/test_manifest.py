@@ -16,12 +16,17 @@ from jetlift.runtime.manifest import (
     RELATIVE_PATH,
     SCHEMA_VERSION,
     SHA256,
+    AudioPreprocess,
+    Block,
     Cost,
+    CurvePoint,
+    Detection,
     Fidelity,
     FileEntry,
     ImagePreprocess,
     Manifest,
     Part,
+    Quantisation,
     SampleSet,
     TensorSpec,
     TextPreprocess,
@@ -46,6 +51,43 @@ def _variant(precision: str, fidelity: Fidelity | None) -> Variant:
         ),
         kept_wide=("/patch/Conv: convolution of the patches",),
         fidelity=fidelity,
+        quantisation=_quantisation() if precision == "int8" else None,
+    )
+
+
+def _quantisation() -> Quantisation:
+    return Quantisation(
+        treatment={"every block": "alpha 0.5, max", "norm_2": "no migration, max"},
+        calibrators={"max": 1},
+        int8_share=0.75,
+        weights_share={"fp32": 0.25, "int8": 0.75},
+        blocks=(
+            Block("norm_1", ("q", "k", "v"), 3.0e9, "int8", 0.125),
+            Block("norm_2", ("fc1",), 1.0e9, "fp32", None),
+        ),
+        curve=(CurvePoint(1.0, {"embedding.cosine_min": 0.94}),),
+        search=SampleSet(count=32, sha256="d" * 64, note="the next by name"),
+        evaluations=17,
+        finished=True,
+    )
+
+
+def _sound_part() -> Part:
+    return Part(
+        inputs=(TensorSpec(name="log_mel", dtype="float32", shape=("batch", 80, 3000)),),
+        outputs=(TensorSpec(name="raw", dtype="float32", shape=("batch", 3549, 85)),),
+        parameters=1,
+        preprocess=AudioPreprocess(
+            kind="audio",
+            input="log_mel",
+            sample_rate_hz=16_000,
+            window_samples=480_000,
+            n_fft=400,
+            hop_length=160,
+            filters="assets/mel.npy",
+        ),
+        variants={},
+        detection=Detection("yolox", (8, 16, 32), "assets/labels.txt", 0.3, 0.45),
     )
 
 
@@ -115,8 +157,8 @@ def full_manifest() -> Manifest:
         weights=Weights(
             source="somewhere 1.0", licence="Apache-2.0", sha256="b" * 64, note="", random=False
         ),
-        parts={"image": _image_part(samples), "text": _text_part()},
-        calibration=samples,
+        parts={"image": _image_part(samples), "text": _text_part(), "sound": _sound_part()},
+        calibration={"image": samples},
         tools={"onnx": "1.23.2"},
         files=(FileEntry(path="image.fp32.onnx", sha256="c" * 64, size_bytes=12),),
     )
