@@ -92,18 +92,19 @@ METHODS: dict[str, Method] = {
         "Symmetric int8, per channel, every operator it can quantise",
         {**_ORT_SYMMETRIC, "extra_options": _SYMMETRIC_SCALES},
     ),
-    "ort-s8s8-products": Method(
-        f"{_ORT} static, S8S8, products",
+    "ort-s8s8-weighted": Method(
+        f"{_ORT} static, S8S8, weighted",
         "onnxruntime",
         "onnxruntime-static",
-        "Symmetric int8, per channel, inputs of MatMul, Gemm and Conv alone and no biases, as its "
-        "users must set it up by hand for TensorRT",
+        "Symmetric int8, per channel, inputs of weighted MatMul, Gemm and Conv alone and no "
+        "biases: jetlift's own scope, as users who build for TensorRT must set it up by hand",
         {
             **_ORT_SYMMETRIC,
             "op_types_to_quantize": _PRODUCTS,
             "extra_options": {
                 **_SYMMETRIC_SCALES,
                 "OpTypesToExcludeOutputQuantization": _PRODUCTS,
+                "MatMulConstBOnly": True,
                 "QuantizeBias": False,
             },
         },

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 
 from jetlift.runtime.errors import UsageError
@@ -135,6 +134,8 @@ def _ssim(a: Doubles, b: Doubles) -> float:
 
 
 def _blurred(plane: Doubles) -> Doubles:
+    import cv2
+
     size = 2 * _RADIUS + 1
     return np.asarray(cv2.GaussianBlur(plane, (size, size), _SIGMA), np.float64)
 
@@ -153,6 +154,8 @@ def gradient_distance(wanted: Doubles, got: Doubles) -> float:
 
 
 def _steepness(plane: Doubles) -> Doubles:
+    import cv2
+
     along, down = (cv2.filter2D(plane, cv2.CV_64F, kernel) for kernel in (_PREWITT, _PREWITT.T))
     return np.asarray(np.hypot(along, down), np.float64)
 

@@ -90,7 +90,7 @@ def compared(
 ) -> tuple[Path, Table]:
     """Everything that is installed where the tests run, without Model Optimizer."""
     out = tmp_path_factory.mktemp("compared")
-    methods = "jetlift,ort-s8s8,ort-s8s8-products,ort-u8s8,ort-dynamic"
+    methods = "jetlift,ort-s8s8,ort-s8s8-weighted,ort-u8s8,ort-dynamic"
     assert compare(bundle, samples, out, "--methods", methods) == 0
     return out, read_table(out)
 
@@ -98,7 +98,7 @@ def compared(
 def test_all_are_judged_by_one_rule(compared: tuple[Path, Table], bundle: Bundle) -> None:
     (comparison,) = compared[1].comparisons
     assert [r.method for r in comparison.results] == [
-        "jetlift", "ort-s8s8", "ort-s8s8-products", "ort-u8s8", "ort-dynamic"
+        "jetlift", "ort-s8s8", "ort-s8s8-weighted", "ort-u8s8", "ort-dynamic"
     ]  # fmt: skip
     for result in comparison.results:
         assert result.figures is not None

@@ -75,7 +75,7 @@ def _manifest(folder: Path) -> Manifest:
         tasks=("embed",),
         weights=Weights(source="none", licence="none", sha256=None, note="", random=True),
         parts={"text": _part()},
-        calibration=None,
+        calibration={},
         tools={},
         files=list_files(folder),
     )
