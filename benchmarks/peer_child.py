@@ -5,9 +5,10 @@
 
 It imports numpy, onnx and the peer alone, so that a peer whose pins collide with jetlift's can
 live in another environment. `probe` prints the versions that make the result, as JSON. A request
-has `tool`, `graph`, `feeds` (an .npz as peers.py writes it), `destination` and
-`options`, which go to the peer as they are. The graph must lie in a folder that may be written to,
-since peers write beside it.
+has `tool`, `graph`, `feeds` (an .npz as peers.py writes it), `destination` and `options`, which go
+to the peer as they are; the word `weighted` in place of a list of nodes stands for those with a
+constant second input. The graph must lie in a folder that may be written to, since peers write
+beside it.
 
 Exit status: 0 done, 66 a package is missing (its name is the last line), else the peer failed.
 """
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 MISSING = 66
+WEIGHTED = "weighted"
 DISTRIBUTIONS = {
     "onnxruntime": ("onnxruntime", "onnx", "numpy"),
     "modelopt": ("nvidia-modelopt", "onnxruntime", "onnx", "onnx-graphsurgeon", "numpy"),
@@ -68,6 +70,15 @@ class Reader:
         return {name.partition("/")[2]: self._arrays[name] for name in names}
 
 
+def weighted_nodes(graph: str) -> list[str]:
+    """Names of the nodes whose second input is stored in the graph."""
+    import onnx
+
+    stored = onnx.load(graph, load_external_data=False).graph
+    constants = {item.name for item in stored.initializer}
+    return [node.name for node in stored.node if not constants.isdisjoint(node.input[1:2])]
+
+
 def onnxruntime_static(request: Mapping[str, Any]) -> None:
     """ONNX Runtime's `quantize_static`."""
     from onnxruntime import quantization
@@ -76,6 +87,9 @@ def onnxruntime_static(request: Mapping[str, Any]) -> None:
     for name in ("activation_type", "weight_type"):
         if name in options:
             options[name] = quantization.QuantType[options[name]]
+    if options.get("nodes_to_quantize") == WEIGHTED:
+        # Its own option MatMulConstBOnly has no effect on the Q/DQ form.
+        options["nodes_to_quantize"] = weighted_nodes(request["graph"])
     quantization.quantize_static(
         request["graph"], request["destination"], Reader(request["feeds"]), **options
     )

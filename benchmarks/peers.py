@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jetlift.benchmarks.peer_child import MISSING
+from jetlift.benchmarks.peer_child import MISSING, WEIGHTED
 from jetlift.runtime.errors import EngineLibraryError, MachineError
 
 if TYPE_CHECKING:
@@ -101,10 +101,10 @@ METHODS: dict[str, Method] = {
         {
             **_ORT_SYMMETRIC,
             "op_types_to_quantize": _PRODUCTS,
+            "nodes_to_quantize": WEIGHTED,
             "extra_options": {
                 **_SYMMETRIC_SCALES,
                 "OpTypesToExcludeOutputQuantization": _PRODUCTS,
-                "MatMulConstBOnly": True,
                 "QuantizeBias": False,
             },
         },

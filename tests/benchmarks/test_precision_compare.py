@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from jetlift.benchmarks import compare_chart, compare_table, peer_child, peers, precision_compare
 from jetlift.benchmarks.compare_form import Table, read_table, write_table
 from jetlift.benchmarks.compare_judge import Judge
+from jetlift.engines.ops import count
 from jetlift.runtime.bundle import Bundle
 
 STAND_IN = """#!{python}
@@ -341,6 +342,34 @@ def test_what_cannot_be_joined(tmp_path: Path, content: str | None, code: int) -
     given = ["--join", str(tmp_path), "-o", str(tmp_path / "out")]
     assert precision_compare.main(given) == code
     assert not (tmp_path / "out").exists()
+
+
+def test_products_of_activations_count_apart(tmp_path: Path) -> None:
+    weights = {"w": np.random.default_rng(0).standard_normal((16, 16))}
+    nodes = [
+        onnx.helper.make_node("MatMul", ["x", "w"], ["h"], name="weighted"),
+        onnx.helper.make_node("Transpose", ["h"], ["t"], name="turn", perm=[0, 2, 1]),
+        onnx.helper.make_node("MatMul", ["h", "t"], ["y"], name="product"),
+    ]
+    shapes = {"inputs": {"x": [1, 4, 16]}, "outputs": {"y": [1, 4, 4]}}
+    path = tmp_path / "net.onnx"
+    onnx.save(onnx_of(graphs.model(nodes, weights, **shapes)), path)
+    assert peer_child.weighted_nodes(str(path)) == ["weighted"]
+    peers.save_feeds(tmp_path / "x.npz", [{"x": np.ones((1, 4, 16), np.float32)}])
+    for name, int8 in (("ort-s8s8", 1.0), ("ort-s8s8-weighted", 0.0), ("ort-dynamic", 0.0)):
+        peer = peers.Peer(sys.executable, {})
+        folder = tmp_path / name
+        folder.mkdir()
+        made = peers.quantise(peers.METHODS[name], peer, path, tmp_path / "x.npz", folder)
+        counted = count(onnx.load(made), {})
+        assert _int8_share(counted.nodes, weighted=True) == 1.0
+        assert _int8_share(counted.nodes, weighted=False) == int8
+
+
+def _int8_share(rows, *, weighted: bool) -> float:
+    heavy = [row for row in rows if row.precision is not None and row.weighted is weighted]
+    narrow = sum(row.operations for row in heavy if row.precision == "int8")
+    return narrow / sum(row.operations for row in heavy)
 
 
 def test_a_graph_of_quantised_operators_counts(bundle: Bundle, tmp_path: Path) -> None:
