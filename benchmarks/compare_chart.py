@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _MARKS = "osD^v"
 _MOST_NINES = 4
-_WIDTH_PX, _ROW_PX, _PANEL_PX = 760, 24, 112
+_WIDTH_PX, _ROW_PX, _PANEL_PX, _LEGEND_PX = 760, 24, 92, 18
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,13 @@ class _Panel:
     nines: bool
 
     @property
+    def legend_px(self) -> int:
+        """Height of the legend, two figures to a line."""
+        return _LEGEND_PX * math.ceil(len(self.names) / 2)
+
+    @property
     def height_px(self) -> int:
-        return _PANEL_PX + _ROW_PX * len(self.comparison.results)
+        return _PANEL_PX + self.legend_px + _ROW_PX * len(self.comparison.results)
 
 
 def to_svg(table: Table) -> str | None:
@@ -105,11 +110,12 @@ def _paint_panel(axes: Any, panel: _Panel) -> None:  # noqa: ANN401
         label.set_color(colour(_colour_of(result)))
     axes.set_ylim(len(results) - 0.4, -0.6)
     title = f"{panel.comparison.model}, {panel.comparison.part}"
-    axes.set_title(title, loc="left", pad=26, size=FONT_PX + 1, weight="bold")
-    axes.legend(
-        loc="lower left", bbox_to_anchor=(-0.02, 0.99), ncols=len(panel.names), frameon=False,
-        borderpad=0, handletextpad=0.1, columnspacing=1.2, fontsize=FONT_PX - 1,
+    axes.set_title(title, loc="left", pad=8 + panel.legend_px, size=FONT_PX + 1, weight="bold")
+    legend = axes.legend(
+        loc="lower left", bbox_to_anchor=(-0.02, 0.99), ncols=2, frameon=False, borderpad=0,
+        handletextpad=0.1, columnspacing=1.2, fontsize=FONT_PX - 1,
     )  # fmt: skip
+    legend.set_in_layout(False)  # the title keeps its room; its width must not narrow the rows
     _scale(axes, panel)
 
 
@@ -148,7 +154,7 @@ def _paint_ends(axes: Any, row: int, result: MethodResult) -> None:  # noqa: ANN
 def _scale(axes: Any, panel: _Panel) -> None:  # noqa: ANN401
     axes.grid(visible=False, axis="y")
     if panel.nines:
-        axes.set_xlim(0, _MOST_NINES)
+        axes.set_xlim(-0.08, _MOST_NINES)
         ticks = range(_MOST_NINES)
         labels = [f"{1 - 10.0**-nines:.{nines}f}" for nines in ticks]
         axes.set_xticks([*ticks, _MOST_NINES], [*labels, "1"])

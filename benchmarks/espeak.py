@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jetlift.runtime.closing import Closing
 from jetlift.runtime.errors import EngineLibraryError, MissingPackageError, UnknownNameError
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     import numpy.typing as npt
-    from typing_extensions import Self
 
     Samples = npt.NDArray[np.int16]
 
@@ -50,7 +48,7 @@ class Voice:
     pitch_range: int = 50
 
 
-class Espeak:
+class Espeak(Closing):
     """The synthesiser. A context manager; only one may be open in a process.
 
     Raises:
@@ -123,14 +121,3 @@ class Espeak:
     def close(self) -> None:
         """Give back the library's memory."""
         self._library.espeak_Terminate()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

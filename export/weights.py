@@ -13,14 +13,17 @@ import contextlib
 import importlib.metadata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jetlift.runtime.bundle import sha256_of
 from jetlift.runtime.errors import ArtefactError, InputError, MachineError, MissingPackageError
 from jetlift.runtime.manifest import Weights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    import numpy.typing as npt
+    import torch
 
 PACKAGE_WORD = "package"
 _HUB_PATTERNS = ["config.json", "*.safetensors", "tokenizer.json", "*.json"]
@@ -164,6 +167,41 @@ def describe(source: str, file: Path, *, hub_id: str, licence: str) -> Weights:
         note="",
         random=False,
     )
+
+
+def pretrained(
+    architecture: Any,  # noqa: ANN401 - transformers ships no types
+    config: Any,  # noqa: ANN401 - as before
+    state: Mapping[str, npt.NDArray[Any]],
+    title: str,
+) -> torch.nn.Module:
+    """One of transformers' models with every parameter from `state`.
+
+    `from_pretrained` and not `load_state_dict`, since it knows parameters' older names. Eager
+    attention keeps the graph to MatMul, Softmax, MatMul, which every engine fuses.
+
+    Raises:
+        ArtefactError: A parameter is missing, left over or of another shape.
+    """
+    import numpy as np
+    import torch
+
+    with quiet_transformers():
+        model, info = architecture.from_pretrained(
+            None,
+            config=config,
+            state_dict={name: torch.from_numpy(np.array(array)) for name, array in state.items()},
+            attn_implementation="eager",
+            output_loading_info=True,
+        )
+    wrong = {key: sorted(info[key])[:3] for key in ("missing_keys", "unexpected_keys") if info[key]}
+    if wrong or info["mismatched_keys"]:
+        raise ArtefactError(
+            f"The weights do not fit {title}: {wrong or info['mismatched_keys']}",
+            expected="Every parameter of transformers' model once, and no other",
+        )
+    loaded: torch.nn.Module = model
+    return loaded
 
 
 @contextlib.contextmanager

@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING
 
 from jetlift.runtime import listing
 from jetlift.runtime.audio import SUFFIXES, Sound, read_sound
+from jetlift.runtime.closing import Closing
 from jetlift.runtime.errors import InputError, UsageError
 from jetlift.runtime.listing import Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
-    from types import TracebackType
-
-    from typing_extensions import Self
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +35,7 @@ class SoundItem:
     sound: Sound
 
 
-class SoundSource:
+class SoundSource(Closing):
     """Sounds of the given files in order.
 
     Attributes:
@@ -67,17 +65,6 @@ class SoundSource:
 
     def close(self) -> None:
         """Nothing is held open: each file is read at once."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def open_sounds(inputs: Sequence[str], *, limit: int | None = None) -> SoundSource:

@@ -20,17 +20,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jetlift.runtime import listing, pictures, video
+from jetlift.runtime.closing import Closing
 from jetlift.runtime.errors import InputError, UsageError
 from jetlift.runtime.listing import Skipped
 from jetlift.runtime.texts import TextItem, TextSource, open_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
-    from types import TracebackType
 
     import numpy as np
     import numpy.typing as npt
-    from typing_extensions import Self
 
     Report = Callable[[str, str], None]
 
@@ -129,7 +128,7 @@ class _Camera:
         self.camera.close()
 
 
-class Source:
+class Source(Closing):
     """Frames of the given inputs in order. Each iteration starts again from the first.
 
     Attributes:
@@ -180,17 +179,6 @@ class Source:
             self._running.close()
         for item in self._inputs:
             item.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def open_source(inputs: Sequence[str], *, limit: int | None = None) -> Source:

@@ -15,15 +15,14 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from jetlift.runtime import listing
+from jetlift.runtime.closing import Closing
 from jetlift.runtime.errors import InputError, UsageError
 from jetlift.runtime.listing import Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
-    from types import TracebackType
 
-    from typing_extensions import Self
 
 STANDARD_INPUT = "-"
 _SUFFIXES = frozenset({".txt"})
@@ -44,7 +43,7 @@ class TextItem:
     text: str
 
 
-class TextSource:
+class TextSource(Closing):
     """Texts of the given inputs in order.
 
     Attributes:
@@ -91,17 +90,6 @@ class TextSource:
 
     def close(self) -> None:
         """Nothing is held open: each file is read at once."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def open_texts(inputs: Sequence[str], *, limit: int | None = None) -> TextSource:

@@ -13,7 +13,7 @@ import numpy as np
 
 from jetlift.export import weights
 from jetlift.export.recipes.base import Loaded, PartRecipe, Recipe
-from jetlift.runtime.errors import ArtefactError, InputError
+from jetlift.runtime.errors import InputError
 from jetlift.runtime.manifest import ImagePreprocess, TensorSpec
 
 if TYPE_CHECKING:
@@ -86,28 +86,12 @@ def load(source: str | None) -> Loaded:
 
 
 def _module(state: dict[str, npt.NDArray[np.float32]]) -> torch.nn.Module:
-    import torch
     from transformers import Dinov2Config, Dinov2Model
 
     config = Dinov2Config(
         hidden_size=HIDDEN, num_attention_heads=6, num_hidden_layers=12, image_size=518
     )
-    # Eager attention keeps the graph to MatMul, Softmax, MatMul, which every engine fuses.
-    # from_pretrained and not load_state_dict: it knows the parameters' older names.
-    with weights.quiet_transformers():
-        model, info = Dinov2Model.from_pretrained(
-            None,
-            config=config,
-            state_dict={name: torch.from_numpy(np.array(array)) for name, array in state.items()},
-            attn_implementation="eager",
-            output_loading_info=True,
-        )
-    wrong = {key: sorted(info[key])[:3] for key in ("missing_keys", "unexpected_keys") if info[key]}
-    if wrong or info["mismatched_keys"]:
-        raise ArtefactError(
-            f"The weights do not fit DINOv2-small: {wrong or info['mismatched_keys']}",
-            expected="Every parameter of transformers' Dinov2Model once, and no other",
-        )
+    model = weights.pretrained(Dinov2Model, config, state, "DINOv2-small")
     return _outputs_of(model).eval()
 
 

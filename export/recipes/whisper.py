@@ -19,7 +19,7 @@ from jetlift.export.recipes import whisper_samples
 from jetlift.export.recipes.base import Loaded, PartRecipe, Recipe
 from jetlift.export.recipes.whisper_weights import state_of_ctranslate2, state_of_safetensors
 from jetlift.runtime import jsonform
-from jetlift.runtime.errors import ArtefactError, InputError
+from jetlift.runtime.errors import InputError
 from jetlift.runtime.manifest import AudioPreprocess, TensorSpec
 from jetlift.runtime.tasks.greedy import GENERATION, GenerationFacts
 
@@ -125,7 +125,6 @@ def load(source: str | None) -> Loaded:
 
 
 def _modules(state: State) -> Mapping[str, torch.nn.Module]:
-    import torch
     from transformers import WhisperConfig, WhisperForConditionalGeneration
 
     from jetlift.export.recipes import whisper_modules
@@ -136,21 +135,7 @@ def _modules(state: State) -> Mapping[str, torch.nn.Module]:
         decoder_layers=LAYERS, decoder_attention_heads=HEADS, decoder_ffn_dim=INNER,
         max_source_positions=TIMES, max_target_positions=POSITIONS,
     )  # fmt: skip
-    # Eager attention keeps the graph to MatMul, Softmax, MatMul, which every engine fuses.
-    with weights.quiet_transformers():
-        model, info = WhisperForConditionalGeneration.from_pretrained(
-            None,
-            config=config,
-            state_dict={name: torch.from_numpy(np.array(array)) for name, array in state.items()},
-            attn_implementation="eager",
-            output_loading_info=True,
-        )
-    wrong = {key: sorted(info[key])[:3] for key in ("missing_keys", "unexpected_keys") if info[key]}
-    if wrong or info["mismatched_keys"]:
-        raise ArtefactError(
-            f"The weights do not fit Whisper tiny.en: {wrong or info['mismatched_keys']}",
-            expected="Every parameter of transformers' Whisper of that size once, and no other",
-        )
+    model = weights.pretrained(WhisperForConditionalGeneration, config, state, "Whisper tiny.en")
     return {
         "encoder": whisper_modules.Encoder(model).eval(),
         "cross": whisper_modules.Cross(model).eval(),

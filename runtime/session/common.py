@@ -14,20 +14,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jetlift.runtime.closing import Closing
 from jetlift.runtime.errors import PassportError, UsageError
 from jetlift.runtime.session.base import check_feeds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
-
-    from typing_extensions import Self
 
     from jetlift.runtime.manifest import Part, TensorSpec
     from jetlift.runtime.session.base import Array, EngineInfo
 
 
-class SessionBase:
+class SessionBase(Closing):
     """Rules S1 to S4. A library's session adds `_compute` and `_release`."""
 
     def __init__(
@@ -78,17 +76,6 @@ class SessionBase:
         if not self._closed:
             self._closed = True
             self._release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _compute(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         raise NotImplementedError

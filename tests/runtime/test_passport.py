@@ -54,9 +54,7 @@ RECEIPT = Receipt(
     wider=(WideNode("fc1", "int8", "fp32", 0.004),),
     memory_bytes={},
 )
-SPEED = Speed(
-    "faster", "interleaved", 22.1, 65.3, 0.338, 0.331, 0.346, 0.99, 151, "Some Processor"
-)
+SPEED = Speed("faster", "interleaved", 22.1, 65.3, 0.338, 0.331, 0.346, 0.99, 151, "Some Processor")
 
 
 def a_passport(**changes: Any) -> Passport:
