@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from jetlift.export import fidelity, graph
@@ -88,6 +88,7 @@ class PartWriter:
     random: bool
     settings: Settings
     tell: Callable[[str, float], None]
+    _wide: dict[HalfKind, dict[str, str]] = field(default_factory=dict, init=False, repr=False)
 
     def write(self, precisions: Sequence[str]) -> Part:
         """Judge fp32, and write the asked variants.
@@ -145,17 +146,19 @@ class PartWriter:
         return Typed(halved.model, (*typed.kept_wide, *halved.kept_wide))
 
     def _found_wide(self, kind: HalfKind) -> dict[str, str]:
+        """What must stay FP32 in the float graph, found once for all variants with this type."""
         if self.split is None:
             return {}
-        told = f"{self.source.name}: what must stay fp32 in {kind}"
-        found = find_wide(
-            self.source.model,
-            self._few(),
-            kind=kind,
-            tolerance=WIDE_TOLERANCES[kind],
-            progress=lambda share: self.tell(told, share),
-        )
-        return found.wide
+        if kind not in self._wide:
+            told = f"{self.source.name}: what must stay fp32 in {kind}"
+            self._wide[kind] = find_wide(
+                self.source.model,
+                self._few(),
+                kind=kind,
+                tolerance=WIDE_TOLERANCES[kind],
+                progress=lambda share: self.tell(told, share),
+            ).wide
+        return self._wide[kind]
 
     def _few(self) -> Sequence[Mapping[str, Any]]:
         """Calibration samples, evenly taken, to look for overflows and losses on."""

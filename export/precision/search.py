@@ -11,7 +11,7 @@ Order of work, each step measured on the search samples, which calibration never
         with all the others as they are now: the first ranking knew nothing of interactions.
 Rules:
     R1  Within the budget means with MARGIN of its room to spare, since the report is made on other
-        samples. No assignment without it is ever returned.
+        samples. No assignment without it is ever returned, but where the user keeps what misses.
     R2  Time bounds S1, S3, S4 and S6; S5 always runs, since it alone makes an answer sure.
     R3  Everything is deterministic, so an interrupted search goes on from its log.
 """
