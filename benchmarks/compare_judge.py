@@ -53,33 +53,6 @@ class Counted:
     uncounted: tuple[str, ...]
 
 
-def metric_of(bundle: Bundle, part_name: str, samples: Samples) -> Metric:
-    """The metric that the export of a bundle judged a part by.
-
-    Args:
-        bundle: The bundle.
-        part_name: Name of the part.
-        samples: The samples whose outputs will be compared.
-    """
-    from jetlift.export.fidelity import MetricContext, VectorMetric
-    from jetlift.export.fidelity.boxes import BoxMetric
-    from jetlift.export.recipes import RECIPES
-
-    part = bundle.part(part_name)[1]
-    if part.detection is not None:
-        height, width = (int(side) for side in part.inputs[0].shape[2:])
-        return BoxMetric(part.outputs[0].name, (width, height), part.detection)
-    recipe = RECIPES.get(bundle.manifest.model)
-    make = recipe.parts[part_name].metric if recipe and part_name in recipe.parts else None
-    if make is None:
-        return VectorMetric()
-    files = {
-        name: bundle.path(item.variants["fp32"].file)
-        for name, item in bundle.manifest.parts.items()
-    }
-    return make(MetricContext(part_name, samples, files, bundle.folder))
-
-
 class Judge:
     """Judges graphs of one part against its fp32 graph.
 
@@ -154,7 +127,9 @@ class Judge:
 
     @cached_property
     def _metric(self) -> Metric:
-        return metric_of(self._bundle, self._name, self._samples)
+        from jetlift.export.recipes import metric_for
+
+        return metric_for(self._bundle, self._name, self._samples)
 
     @cached_property
     def _reference(self) -> Collected:

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from jetlift.export import fidelity, graph
 from jetlift.export.judging import PartJudge
+from jetlift.export.precision.estimate import RANKED_FOR, saved_by_int8
 from jetlift.export.precision.evaluate import Evaluator, fingerprint_of, open_log
 from jetlift.export.precision.fp16 import Typed, to_half
 from jetlift.export.precision.fp16_wide import TOLERANCE, find_wide
 from jetlift.export.precision.int8 import Quantised, SearchOptions, to_int8
+from jetlift.jetson.facts import device
 from jetlift.runtime.bundle import sha256_of
 from jetlift.runtime.errors import UsageError
 from jetlift.runtime.manifest import Part, Variant
@@ -172,11 +174,8 @@ class PartWriter:
         search, calibration = self.split.search, self.split.calibration
         metric = PartJudge(self.folder, self.files, self.source, self.tell).metric(search)
         lines = () if self.random else fidelity.parse_budget(self.source.budget_for(metric))
-        operations = {
-            row.name: row.operations
-            for row in self._cost(self.files[self.source.name]).nodes
-            if row.weighted
-        }
+        rows = self._cost(self.files[self.source.name]).nodes
+        operations = {row.name: row.operations for row in rows if row.weighted}
         told = f"{self.source.name}: make int8"
 
         def search_with(log: SearchLog | None) -> Quantised:
@@ -186,6 +185,7 @@ class PartWriter:
                 calibration.feeds,
                 evaluator,
                 operations,
+                saved_s=saved_by_int8(rows, device(RANKED_FOR)),
                 options=replace(self.settings.search, keep=self.settings.keep),
                 samples=search.described,
                 tell=lambda doing, share: self.tell(f"{told}: {doing}", share),

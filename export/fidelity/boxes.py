@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-BUDGET = "matched>=0.95"
+BUDGET = "matched>=0.95, precision_to_fp32>=0.9"
 MATCH_IOU = 0.5
 SEEN = 0.1
 LOWEST_SCORE = 0.05

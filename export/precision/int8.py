@@ -74,6 +74,7 @@ def to_int8(
     evaluator: Evaluator,
     operations: Mapping[str, float],
     *,
+    saved_s: Mapping[str, float] | None = None,
     options: SearchOptions | None = None,
     samples: SampleSet | None = None,
     tell: Callable[[str, float], None] = lambda _doing, _share: None,
@@ -85,6 +86,7 @@ def to_int8(
         calibration: Graph inputs of the calibration samples.
         evaluator: Measures assignments on the search samples, and knows the budget.
         operations: Operations of each weighted GEMM and convolution, MAC x 2, by node.
+        saved_s: Estimated seconds that INT8 saves of each, by node; None prefers none.
         options: How much the search may do.
         samples: The search samples, for the manifest.
         tell: Called with what is done and the share done, 0 to 1.
@@ -98,15 +100,16 @@ def to_int8(
     sites, kept_wide = _sites_of(model)
     seen = observe_sites(model, sites, calibration, lambda share: tell("calibrate", share))
     groups = by_activation(sites)
-    per_block = {
-        name: sum(operations.get(site.name, 0.0) for site in group)
-        for name, group in groups.items()
-    }
+    per_block, saved = (
+        {name: sum(amounts.get(site.name, 0.0) for site in group) for name, group in groups.items()}
+        for amounts in (operations, saved_s or {})
+    )
     found = Search(
         model,
         seen,
         per_block,
         evaluator,
+        saved_s=saved,
         time_limit_s=chosen.time_limit_s,
         explore=chosen.explore,
         keep=chosen.keep,

@@ -6,6 +6,10 @@ Rules:
     Q3  Zero points are int8 0. Biases stay float, since TensorRT's parser takes no int32 bias
         DequantizeLinear.
     Q4  A tensor gets one Q/DQ pair, shared by all its quantised readers.
+    Q5  A weight's scale is never so small that a bias of its channel, counted in units of the
+        activation's scale times it, leaves int32. Engines that fold biases into integers (ONNX
+        Runtime does) would wrap around at a channel whose weights are nearly zero. What is lost
+        is a 2^-30th of the bias per product.
 """
 
 from __future__ import annotations
@@ -22,7 +26,10 @@ if TYPE_CHECKING:
 
     import onnx_ir as ir
 
+    from jetlift.export.precision.scales import Floats
     from jetlift.export.precision.sites import Site
+
+_LARGEST_BIAS = 2.0**30  # half of int32, so that the products' sum has room beside it
 
 
 def write_qdq(graph: ir.Graph, sites: Sequence[Site], clips: Mapping[str, float]) -> None:
@@ -41,11 +48,23 @@ class _Writer:
         self.graph, self.clips = graph, clips
         self.activations: dict[str, ir.Value] = {}
         self.weights: dict[tuple[str, int], ir.Value] = {}
+        self.floors: dict[tuple[str, int], Floats] = {}
 
     def write(self, sites: Sequence[Site]) -> None:
         for site in sites:
+            self._note_floor(site)
+        for site in sites:
             site.node.replace_input_with(0, self._activation(site.activation))
             site.node.replace_input_with(1, self._weight(site))
+
+    def _note_floor(self, site: Site) -> None:
+        """The least scale of each output channel of a weight, over all who read it (rule Q5)."""
+        bias, key = site.bias, (str(site.weight.name), site.axis)
+        if bias is not None and bias.size == site.array().shape[site.axis]:
+            activation = float(scale_of(np.float32(self.clips[str(site.activation.name)])))
+            floor = np.abs(bias) / (activation * _LARGEST_BIAS)
+            known = self.floors.get(key, np.zeros_like(floor))
+            self.floors[key] = np.maximum(known, floor).astype(np.float32)
 
     def _activation(self, value: ir.Value) -> ir.Value:
         """The value behind its Q/DQ pair, made once (rules Q1 and Q4)."""
@@ -74,7 +93,7 @@ class _Writer:
 
         name, key = str(site.weight.name), (str(site.weight.name), site.axis)
         if key not in self.weights:
-            codes, scale = quantise_weight(site.array(), site.axis)
+            codes, scale = quantise_weight(site.array(), site.axis, self.floors.get(key))
             suffix = "" if (name, 1 - site.axis) not in self.weights else f"_{site.axis}"
             inputs = [
                 constant(self.graph, f"{name}_int8{suffix}", codes),

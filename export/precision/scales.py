@@ -36,12 +36,15 @@ def scale_of(magnitudes: npt.NDArray[Any]) -> Floats:
     return np.where(magnitudes == 0, 1.0, positive / QMAX).astype(np.float32)
 
 
-def quantise_weight(weight: Floats, axis: int) -> tuple[npt.NDArray[np.int8], Floats]:
+def quantise_weight(
+    weight: Floats, axis: int, floor: Floats | None = None
+) -> tuple[npt.NDArray[np.int8], Floats]:
     """Per-channel symmetric int8.
 
     Args:
         weight: Float weight of any rank.
         axis: Its output-channel axis.
+        floor: The least scale each channel may have; None sets none.
 
     Returns:
         The int8 weight of the same shape, and one float32 scale per channel. Round to nearest
@@ -49,6 +52,7 @@ def quantise_weight(weight: Floats, axis: int) -> tuple[npt.NDArray[np.int8], Fl
     """
     others = tuple(i for i in range(weight.ndim) if i != axis)
     scale = scale_of(np.max(np.abs(weight), axis=others))
+    scale = scale if floor is None else np.maximum(scale, floor)
     codes = np.rint(weight.astype(np.float64) / _along(scale, weight.ndim, axis))
     return np.clip(codes, -QMAX, QMAX).astype(np.int8), scale
 

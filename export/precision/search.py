@@ -9,10 +9,12 @@ Order of work, each step measured on the search samples, which calibration never
         then halving the last step.
     S6  Each widened block, dearest first, is narrowed again and stays narrow if the budget holds
         with all the others as they are now: the first ranking knew nothing of interactions.
+    S7  Of two blocks with the same operations the one stays wide that INT8 helps less, by the
+        estimated time, if the budget holds with them exchanged.
 Rules:
     R1  Within the budget means with MARGIN of its room to spare, since the report is made on other
         samples. No assignment without it is ever returned, but where the user keeps what misses.
-    R2  Time bounds S1, S3, S4 and S6; S5 always runs, since it alone makes an answer sure.
+    R2  Time bounds S1, S3, S4, S6 and S7; S5 always runs, since it alone makes an answer sure.
     R3  Everything is deterministic, so an interrupted search goes on from its log.
 """
 
@@ -41,6 +43,7 @@ _ALPHAS = (None, 0.35, 0.65, 0.8, 1.0)
 # A treatment that adds work or complexity must gain at least this share of the loss.
 _WORTH = 0.03
 _REFINED = 8
+_EXCHANGED = 2
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,9 @@ class Search:
         seen: What calibration showed of each block's tensor.
         operations: Operations per block, MAC x 2.
         evaluator: Measures on the search samples.
-        time_limit_s: Bound of S1, S3, S4 and S6 (rule R2).
+        saved_s: Estimated seconds that INT8 saves per block (estimate.py); where it is empty, no
+            block is preferred to another of the same operations.
+        time_limit_s: Bound of S1, S3, S4, S6 and S7 (rule R2).
         explore: Measure sensitivity and the curve even where everything fits in INT8.
         keep: Where nothing meets the budget, answer with everything in INT8.
         tell: Called with what is done and the share done, 0 to 1.
@@ -96,6 +101,7 @@ class Search:
     seen: Mapping[str, Activation]
     operations: Mapping[str, float]
     evaluator: Evaluator
+    saved_s: Mapping[str, float] = field(default_factory=dict)
     time_limit_s: float = TIME_LIMIT_S
     explore: bool = False
     keep: bool = False
@@ -140,10 +146,11 @@ class Search:
         return True
 
     def _least_wide(self) -> tuple[frozenset[str], bool]:
-        """What must stay wide (S5, S6), and whether there was time to make sure."""
+        """What must stay wide (S5 to S7), and whether there was time to make sure."""
         wide, in_time = self._widen(), True
         try:
-            wide = self._give_back(wide)
+            for step in (self._give_back, self._exchange):
+                wide = step(wide)
         except _OutOfTimeError as late:
             wide, in_time = late.args[0], False
         if wide and len(wide) == len(self.seen):
@@ -220,14 +227,41 @@ class Search:
 
     def _give_back(self, wide: frozenset[str]) -> frozenset[str]:
         """Narrow again what need not be wide (S6)."""
-        for block in sorted(wide, key=lambda name: -self.operations[name]):
-            try:
-                measured = self._at(wide - {block}, bounded=True)
-            except _OutOfTimeError as late:
-                raise _OutOfTimeError(wide) from late
-            if self._fits(measured):
-                wide = wide - {block}
+        for block in sorted(wide, key=lambda name: (-self.operations[name], -self._saved(name))):
+            wide = self._if_it_fits(wide - {block}, wide)
         return wide
+
+    def _exchange(self, wide: frozenset[str]) -> frozenset[str]:
+        """Keep wide what loses less time by it (S7)."""
+        for block in sorted(wide, key=lambda name: -self._saved(name)):
+            for other in self._cheaper_alike(block, wide):
+                changed = self._if_it_fits(wide - {block} | {other}, wide)
+                if changed != wide:
+                    wide = changed
+                    break
+        return wide
+
+    def _cheaper_alike(self, block: str, wide: Collection[str]) -> list[str]:
+        """Narrow blocks of the same operations that INT8 helps less, the least helped first."""
+        alike = [
+            name
+            for name, operations in self.operations.items()
+            if name not in wide
+            and operations == self.operations[block]
+            and self._saved(name) < self._saved(block)
+        ]
+        return sorted(alike, key=self._saved)[:_EXCHANGED]
+
+    def _if_it_fits(self, changed: frozenset[str], wide: frozenset[str]) -> frozenset[str]:
+        """The changed assignment where it is within the budget, else the one before."""
+        try:
+            measured = self._at(changed, bounded=True)
+        except _OutOfTimeError as late:
+            raise _OutOfTimeError(wide) from late
+        return changed if self._fits(measured) else wide
+
+    def _saved(self, block: str) -> float:
+        return self.saved_s.get(block, 0.0)
 
     def _trace(self) -> None:
         """More points for the curve of share against fidelity."""
@@ -237,12 +271,16 @@ class Search:
                 self._at(order[:count])
 
     def _order(self) -> list[str]:
-        """Blocks by gain per operation, those that were not ranked last, cheapest first."""
+        """Blocks by gain per operation, those that were not ranked last, cheapest first.
+
+        Of equally cheap ones, those come first that INT8 helps least.
+        """
         return sorted(
             self.seen,
             key=lambda block: (
                 -max(0.0, self._sensitivity.get(block, 0.0)) / max(self.operations[block], 1.0),
                 self.operations[block],
+                self._saved(block),
             ),
         )
 

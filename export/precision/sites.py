@@ -49,6 +49,18 @@ class Site:
         return str(self.node.name)
 
     @property
+    def bias(self) -> Floats | None:
+        """The constant that is added to its output channels, float32 [out], where there is one."""
+        if self.node.op_type in ("Conv", "Gemm"):
+            value = self.node.inputs[2] if len(self.node.inputs) > 2 else None
+        else:
+            size = self.array().shape[self.axis]
+            follower = _bias_of(self.node.outputs[0], size)
+            value = follower[0].inputs[follower[1]] if follower is not None else None
+        known = value is not None and value.const_value is not None
+        return array_of(value).reshape(-1) if known else None
+
+    @property
     def is_conv(self) -> bool:
         """Whether channels are axis 1 of the activation (rule T3)."""
         return self.node.op_type == "Conv"

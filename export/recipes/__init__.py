@@ -12,7 +12,8 @@ from jetlift.runtime.errors import UnknownNameError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from jetlift.export.recipes.base import Recipe
+    from jetlift.export.fidelity import Metric
+    from jetlift.export.recipes.base import PartRecipe, Recipe
     from jetlift.runtime.bundle import Bundle
 
 RECIPES: dict[str, Recipe] = {
@@ -42,11 +43,40 @@ def samples_for(bundle: Bundle, part: str, folder: Path) -> samples.SampleSplit:
     Raises:
         InputError: The folder is missing or has too few samples.
     """
+    found = _part_recipe(bundle, part)
+    read = None if found is None else found.items
+    context = samples.ItemContext(folder, bundle.part(part)[1], bundle.folder, _fp32_of(bundle))
+    return samples.prepare(context, read)
+
+
+def metric_for(bundle: Bundle, part: str, measured: samples.Samples) -> Metric:
+    """The metric that the export of a finished bundle judged a part by.
+
+    Args:
+        bundle: The bundle.
+        part: Name of the part.
+        measured: The samples whose outputs will be compared.
+    """
+    from jetlift.export.fidelity import MetricContext, VectorMetric
+    from jetlift.export.fidelity.boxes import BoxMetric
+
+    described, found = bundle.part(part)[1], _part_recipe(bundle, part)
+    if described.detection is not None:
+        height, width = (int(side) for side in described.inputs[0].shape[2:])
+        return BoxMetric(described.outputs[0].name, (width, height), described.detection)
+    if found is None or found.metric is None:
+        return VectorMetric()
+    return found.metric(MetricContext(part, measured, _fp32_of(bundle), bundle.folder))
+
+
+def _part_recipe(bundle: Bundle, part: str) -> PartRecipe | None:
     found = RECIPES.get(bundle.manifest.model)
-    read = found.parts[part].items if found is not None and part in found.parts else None
-    files = {
+    return found.parts.get(part) if found is not None else None
+
+
+def _fp32_of(bundle: Bundle) -> dict[str, Path]:
+    """The fp32 graph of every part."""
+    return {
         name: bundle.path(item.variants["fp32"].file)
         for name, item in bundle.manifest.parts.items()
     }
-    context = samples.ItemContext(folder, bundle.part(part)[1], bundle.folder, files)
-    return samples.prepare(context, read)

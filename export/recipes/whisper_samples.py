@@ -8,6 +8,7 @@ decoder   some steps of each utterance, with the spoken words before them given 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 CROSS_UTTERANCES = 48
 STEPS_PER_UTTERANCE = 4
+HIDDEN_KEPT = 64  # what a split of any size takes to calibrate and search
 _BATCH = 8
 
 
@@ -82,17 +84,31 @@ def decoder_items(context: ItemContext, spec: AudioPreprocess) -> list[Item]:
 
 
 class _Heard:
-    """fp32's cross keys and values of an utterance; the last one's are kept."""
+    """fp32's cross keys and values of an utterance; the last one's are kept.
+
+    A search asks for the same few dozen utterances over and over: their hidden states, 2 MB each,
+    are kept too, so that only the cross graph is run again and not the encoder.
+    """
 
     def __init__(self, encoder: Session, cross: Session, spec: AudioPreprocess) -> None:
         self._encoder, self._cross, self._spec = encoder, cross, spec
         self._last: tuple[Utterance, dict[str, Array]] | None = None
+        self._hidden: OrderedDict[str, dict[str, Array]] = OrderedDict()
 
     def __call__(self, utterance: Utterance) -> dict[str, Array]:
         if self._last is None or self._last[0] is not utterance:
-            hidden = self._encoder.run({self._spec.input: utterance.log_mel})
-            self._last = (utterance, self._cross.run(hidden))
+            self._last = (utterance, self._cross.run(self._hidden_of(utterance)))
         return self._last[1]
+
+    def _hidden_of(self, utterance: Utterance) -> dict[str, Array]:
+        found = self._hidden.get(utterance.digest)
+        if found is None:
+            found = self._encoder.run({self._spec.input: utterance.log_mel})
+            self._hidden[utterance.digest] = found
+            if len(self._hidden) > HIDDEN_KEPT:
+                self._hidden.popitem(last=False)
+        self._hidden.move_to_end(utterance.digest)
+        return found
 
 
 class _Told:

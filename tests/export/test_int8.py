@@ -16,6 +16,7 @@ from jetlift.export.precision.evaluate import Evaluator
 from jetlift.export.precision.fp16 import Typed
 from jetlift.export.precision.int8 import Quantised, SearchOptions, to_int8
 from jetlift.export.precision.scales import quantise_weight, scale_of
+from jetlift.export.precision.sites import constant
 from jetlift.runtime.errors import FidelityError, InputError, UsageError
 
 RANDOM = np.random.default_rng(3)
@@ -71,6 +72,35 @@ def test_scale_is_positive_and_reaches_the_largest(magnitudes):
     nonzero = magnitudes > 1e-30
     reached = scale[nonzero].astype(np.float64) * 127
     np.testing.assert_allclose(reached, magnitudes[nonzero], rtol=1e-5)
+
+
+def test_a_channel_of_almost_no_weight_keeps_its_bias_as_an_integer():
+    """Rule Q5: engines that count a bias in units of both scales must not leave int32."""
+    source = graphs.conv_net()
+    convolution = next(
+        node for node in source.graph if node.op_type == "Conv" and not is_first(node)
+    )
+    weight = convolution.inputs[1].const_value.numpy().copy()
+    weight[0] = 1e-12
+    bias = np.full(weight.shape[0], 3.0, np.float32)
+    name = str(convolution.name)
+    convolution.replace_input_with(1, constant(source.graph, f"{name}_small", weight))
+    convolution.resize_inputs(3)
+    convolution.replace_input_with(2, constant(source.graph, f"{name}_high", bias))
+    made = quantise(source, CONV_SAMPLES).typed.model
+    arrays = {str(v.name): v.const_value.numpy() for v in made.graph.initializers.values()}
+    node = next(node for node in made.graph if node.name == name)
+    up, down = node.inputs[0].producer(), node.inputs[1].producer()
+    scales = [np.abs(arrays[str(item.inputs[1].name)]) for item in (up, down)]
+    typed_bias = arrays[str(node.inputs[2].name)]
+    assert (np.abs(typed_bias) / (scales[0] * scales[1]) < 2**31).all()
+    feeds = CONV_SAMPLES[0]
+    for wanted, got in zip(graphs.run(source, feeds), graphs.run(made, feeds), strict=True):
+        assert np.abs(wanted - got).max() < 0.1 * np.abs(wanted).max()
+
+
+def is_first(node: ir.Node) -> bool:
+    return node.inputs[0].is_graph_input()
 
 
 def test_quantised_graph_has_the_form_tensorrt_takes():
