@@ -162,13 +162,15 @@ def test_the_wheel_says_what_it_is(wheel: Path) -> None:
     assert dict(points["console_scripts"]) == {"jetlift": "jetlift.__main__:main"}
 
 
-def test_the_core_asks_for_four_packages_only(wheel: Path) -> None:
+def test_the_core_asks_for_four_packages_and_a_toml_reader(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         info = next(name for name in archive.namelist() if name.endswith("METADATA"))
         lines = archive.read(info).decode().splitlines()
     needs = [line for line in lines if line.startswith("Requires-Dist:") and "extra ==" not in line]
     names = {line.split()[1].split(">")[0] for line in needs}
-    assert names == {"numpy", "opencv-python", "typer", "rich"}
+    assert names == {"numpy", "opencv-python", "typer", "rich", "tomli"}
+    (tomli,) = [line for line in needs if line.split()[1].startswith("tomli")]
+    assert 'python_version < "3.11"' in tomli
 
 
 def test_a_source_distribution_builds_the_same_wheel(

@@ -13,7 +13,9 @@ from typing import Any
 import jsonschema
 import pytest
 
+from jetlift.engines.board_recipe import BoardRecipe
 from jetlift.runtime import jsonform
+from jetlift.runtime.host import HostFile
 from jetlift.runtime.manifest import Manifest
 from jetlift.runtime.passport import Passport
 from jetlift.runtime.record import Record
@@ -25,7 +27,9 @@ FOLDER = ROOT / "docs" / "schemas"
 PUBLISHED: dict[str, tuple[type, str]] = {
     "bundle.schema.json": (Manifest, "bundle.json of a jetlift bundle"),
     "passport.schema.json": (Passport, "passport of a jetlift engine"),
+    "host.schema.json": (HostFile, "what a machine tells jetlift of itself"),
     "record.schema.json": (Record, "record.json of a jetlift measurement"),
+    "board_recipe.schema.json": (BoardRecipe, "recipe.json of a board's jetlift engines"),
     "index.schema.json": (IndexHead, "head of a jetlift search index"),
     "anomaly.schema.json": (AnomalyHead, "head of a jetlift anomaly model"),
 }
