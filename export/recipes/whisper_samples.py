@@ -2,8 +2,10 @@
 
 encoder   each utterance; judged by the words that fp32's other parts make of its output
 cross     fp32's hidden states of the first utterances, since one answer to them is 18 MB
-decoder   some steps of each utterance, with the spoken words before them given (teacher
-          forcing); judged by the token that it finds likeliest and by its logits
+decoder   the prompt and some steps of each utterance, with the spoken words before them given
+          (teacher forcing); judged by the token that it finds likeliest and by its logits. The
+          prompt's own steps matter: what a decoder keeps of its first token is larger than of any
+          other, and every later token looks at it.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ def cross_items(context: ItemContext, spec: AudioPreprocess) -> list[Item]:
 
 
 def decoder_items(context: ItemContext, spec: AudioPreprocess) -> list[Item]:
-    """Steps of each utterance, from the first word's to the end's, evenly spread."""
+    """The prompt's steps of each utterance, and others evenly spread to its end."""
     facts = GenerationFacts.read(context.bundle_folder / GENERATION)
     tokenizer = open_tokenizer(context.bundle_folder / facts.tokenizer)
     utterances = read_utterances(context, spec)
@@ -76,11 +78,16 @@ def decoder_items(context: ItemContext, spec: AudioPreprocess) -> list[Item]:
             told = [_Told(utterances[row], spoken[row]) for row in rows]
             _give_words(decoder, heard, told)
             for item in told:
-                last, first = len(item.tokens) - 1, len(facts.prompt) - 1
-                spread = np.linspace(first, last, STEPS_PER_UTTERANCE).round().astype(int)
-                steps: Any = tuple(StepFeeds(item, place, heard) for place in np.unique(spread))
+                places = steps_of(len(item.tokens), len(facts.prompt))
+                steps: Any = tuple(StepFeeds(item, place, heard) for place in places)
                 items.append(Item(item.utterance.digest, steps, item.utterance.text))
     return items
+
+
+def steps_of(tokens: int, prompt: int) -> list[int]:
+    """Positions to judge of a text: all of the prompt, then evenly to the end."""
+    spread = np.linspace(prompt - 1, tokens - 1, STEPS_PER_UTTERANCE).round().astype(int)
+    return sorted({*range(prompt), *spread.tolist()})
 
 
 class _Heard:
@@ -195,9 +202,11 @@ def word_metric(context: MetricContext) -> WordMetric:
     return WordMetric(decode, to_text, context.samples.labels)
 
 
-def step_metric(_context: MetricContext) -> StepMetric:
+def step_metric(context: MetricContext) -> StepMetric:
     """Judges the decoder step by step."""
-    return StepMetric()
+    facts = GenerationFacts.read(context.folder / GENERATION)
+    last_given = len(facts.prompt) - 1
+    return StepMetric([int(feed["position"][0]) >= last_given for feed in context.samples.feeds])
 
 
 class StepMetric:
@@ -206,16 +215,24 @@ class StepMetric:
     token_agreement   share of steps at which fp32 and the variant find the same token likeliest
     logits.cosine_*   cosine of the logits
     new.cosine_*      cosine of the token's own keys and values, over all layers
+
+    Args:
+        chooses: Per step, whether its token is chosen and not given, as within a prompt; only
+            such steps count in token_agreement.
     """
 
     names = ("token_agreement", "cosine_mean", "cosine_min")
 
+    def __init__(self, chooses: Sequence[bool]) -> None:
+        self._chooses = chooses
+
     def figures(self, reference: Outputs, got: Outputs) -> dict[str, float]:
         """See the class."""
-        pairs = list(zip(reference["logits"], got["logits"], strict=True))
+        steps = zip(reference["logits"], got["logits"], self._chooses, strict=True)
         same = [
             bool(np.isfinite(b).all()) and a.argmax(-1).tolist() == b.argmax(-1).tolist()
-            for a, b in pairs
+            for a, b, chosen in steps
+            if chosen
         ]
         near = compare(reference, got)
         fresh = [name for name in reference if name != "logits"]
