@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jetlift.runtime.passport import Host
 
 REFERENCE = "fp32"
+CPU = "cpu"
 
 
 def choose_precision(bundle: Bundle, part: str, target: str) -> str:
@@ -33,13 +34,23 @@ def choose_precision(bundle: Bundle, part: str, target: str) -> str:
     Raises:
         UnknownNameError: No such part.
     """
-    host = here(gpu=False)
+    host = here(gpu=not target.startswith(CPU))
     ratios = {
         name: ratio
         for name in bundle.part(part)[1].variants
         if (ratio := _earned(bundle, part, name, target, host)) is not None
     }
     return min(ratios, key=ratios.__getitem__, default=REFERENCE)
+
+
+def processor(host: Host, target: str) -> str:
+    """What a speed on a target of this machine was measured on: its processor, board or GPU."""
+    if target.startswith(CPU):
+        return host.cpu_name
+    if host.board is not None:
+        mode = host.board.power_mode or "unknown power mode"
+        return f"{host.board.device or host.board.module or 'unknown board'}, {mode}"
+    return host.gpu.name if host.gpu is not None else "no GPU"
 
 
 def _earned(bundle: Bundle, part: str, name: str, target: str, host: Host) -> float | None:
@@ -54,5 +65,5 @@ def _earned(bundle: Bundle, part: str, name: str, target: str, host: Host) -> fl
     if passport is None or passport.onnx_sha256 != onnx_sha256(bundle, part, name):
         return None
     speed = passport.speed
-    here_too = speed.verdict == "faster" and speed.processor == host.cpu_name
+    here_too = speed.verdict == "faster" and speed.processor == processor(host, target)
     return speed.ratio if here_too else None

@@ -13,38 +13,72 @@ The published schema is docs/schemas/passport.schema.json, generated from these 
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import hashlib
-import importlib.metadata
-import platform
-import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from jetlift.runtime import atomic, jsonform
-from jetlift.runtime.bundle import sha256_of
 from jetlift.runtime.errors import PassportError
+from jetlift.runtime.host import BoardState, Host, cuda_compute_capabilities, here
 from jetlift.runtime.jsonform import field
 from jetlift.runtime.manifest import NAME, SHA256
 from jetlift.runtime.receipt import Receipt, Speed  # noqa: TC001 - jsonform reads the hints
+from jetlift.runtime.verdict import Verdict, judge
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from jetlift.runtime.bundle import Bundle
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SUFFIX = ".passport.json"
 _MAX_BYTES = 4 * 2**20
 _UTC = r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z"
-# Instruction sets that change which kernels a CPU engine library picks, oldest first.
-_ISA_FLAGS = (
-    "sse4_2", "avx", "avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16",
-    "amx_int8", "amx_bf16", "amx_fp16", "avx10_2",
-    "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2", "svei8mm", "svebf16", "sme",
-)  # fmt: skip
-_EXTRAS = {"openvino": "cpu", "tensorrt_rtx": "rtx", "tensorrt": "tensorrt"}
-_CUDA_MAJOR, _CUDA_MINOR = 75, 76  # cuDeviceGetAttribute: compute capability
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Shapes of one input between which an engine runs."""
+
+    min: tuple[int, ...] = field(doc="Smallest shape")
+    opt: tuple[int, ...] = field(doc="Shape that tactics were timed at")
+    max: tuple[int, ...] = field(doc="Largest shape")
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """What a GPU engine was built with, beyond its graph."""
+
+    profile: dict[str, Profile] = field(doc="Shapes per input")
+    optimization_level: int = field(doc="Optimisation level of the builder, 0 to 5")
+    workspace_bytes: int | None = field(doc="Limit of scratch memory; null where none was set")
+    version_compatible: bool = field(doc="Whether newer TensorRT of the same major loads it")
+    refittable: bool = field(doc="Whether its weights can be replaced")
+    stripped: bool = field(doc="Whether its weights were left out and have to be given first")
+    dla_core: int | None = field(doc="DLA core it runs on; null where on the GPU alone")
+    dla_fallback: tuple[str, ...] = field(doc="Layers that the DLA left to the GPU")
+    plugins: tuple[str, ...] = field(doc="Plugins it needs")
+    timing_cache_sha256: str | None = field(
+        doc="SHA-256 of the timing cache it was built with, as it was before; null without one",
+        pattern=SHA256,
+    )
+    attempts: tuple[str, ...] = field(doc="Builds that failed before this one, and why")
+
+
+@dataclass(frozen=True)
+class BuiltOn:
+    """The machine with the GPU that an engine was built on. What it did not tell is null."""
+
+    device: str | None = field(doc="Model string of the board's device tree, unchanged")
+    l4t: str | None = field(doc="Release of Jetson Linux, as in 36.4.3")
+    gpu_name: str | None = field(doc="GPU, as its driver names it")
+    sm_count: int | None = field(doc="Streaming multiprocessors that were on")
+    power_mode: str | None = field(doc="Name of the board's power mode")
+    gpu_clock_mhz: float | None = field(doc="Highest clock that the GPU could take")
+    memory_clock_mhz: float | None = field(doc="Clock of the memory")
+    modules: tuple[str, ...] = field(
+        doc="Part numbers of the modules that are this device, the board's own first", default=()
+    )
 
 
 @dataclass(frozen=True)
@@ -70,44 +104,48 @@ class Passport:
     cpu_name: str | None = field(doc="Processor it was built on, where it is bound to it")
     isa: tuple[str, ...] = field(doc="Instruction sets it is bound to; empty where to none")
     compute_capability: str | None = field(doc="CUDA compute capability, as in 8.6; null for a CPU")
+    cuda_version: str | None = field(
+        doc="CUDA that the library computes with, as in 12.6; null for a CPU or where not told"
+    )
+    built_on: BuiltOn | None = field(
+        doc="Machine with the GPU it was built on; null for a CPU or where nothing of it is known"
+    )
+    settings: BuildSettings | None = field(doc="What it was built with; null for a CPU")
     receipt: Receipt = field(doc="What really runs in which precision")
     speed: Speed = field(doc="Whether it is faster than fp32 on the target; INT8 has to be")
     jetlift: str = field(doc="Version of jetlift that built it")
     built_at: str = field(doc="Time of the build in UTC, ISO 8601", pattern=_UTC)
 
 
-@dataclass(frozen=True)
-class Host:
-    """The machine that is to load an engine.
+__all__ = [
+    "SCHEMA_VERSION", "BuildSettings", "BuiltOn", "Host", "Passport", "Profile", "Verdict",
+    "built_on", "cuda_compute_capabilities", "here", "judge", "onnx_sha256", "passport_path",
+    "read_passport", "write_passport",
+]  # fmt: skip
 
-    Attributes:
-        machine: Processor architecture, as in `x86_64`.
-        cpu_name: Name of the processor, or `unknown`.
-        isa: Its instruction sets, as far as engine libraries care.
-        libraries: Version per installed engine library.
-        compute_capabilities: Of its CUDA devices, as in `8.6`; None where nobody looked.
+
+def built_on(host: Host, modules: tuple[str, ...] = ()) -> BuiltOn | None:
+    """What a passport says of the machine that builds, or None where it has no GPU to tell of.
+
+    Args:
+        host: The machine that builds.
+        modules: Part numbers of the modules that are the same device as its board.
     """
-
-    machine: str
-    cpu_name: str
-    isa: tuple[str, ...]
-    libraries: dict[str, str]
-    compute_capabilities: tuple[str, ...] | None
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What is to be done with an engine.
-
-    Attributes:
-        action: `load` it; `rebuild` it, since it was right once; or `refuse` it.
-        reason: Why, as a clause that can follow the engine's name.
-        do: The next step for the reader.
-    """
-
-    action: Literal["load", "rebuild", "refuse"]
-    reason: str
-    do: str
+    board, gpu = host.board, host.gpu
+    if board is None and gpu is None:
+        return None
+    board = board or BoardState(None, None, None, None, None)
+    own = () if board.module is None else (board.module,)
+    return BuiltOn(
+        device=board.device,
+        l4t=board.l4t,
+        gpu_name=None if gpu is None else gpu.name,
+        sm_count=None if gpu is None else gpu.sm_count,
+        power_mode=board.power_mode,
+        gpu_clock_mhz=board.gpu_clock_mhz,
+        memory_clock_mhz=board.memory_clock_mhz,
+        modules=tuple(dict.fromkeys((*own, *modules))),
+    )
 
 
 def passport_path(engine_path: Path) -> Path:
@@ -171,142 +209,3 @@ def onnx_sha256(bundle: Bundle, part: str, precision: str) -> str:
     listed = {entry.path: entry.sha256 for entry in bundle.manifest.files}
     hashes = [listed[name] for name in (variant.file, *variant.data_files)]
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
-
-
-def judge(
-    passport: Passport | None,
-    host: Host,
-    engine_path: Path,
-    *,
-    onnx_sha256: str | None = None,
-    target: str | None = None,
-) -> Verdict:
-    """Decide whether an engine may load here, without loading it (rules P1 to P3).
-
-    Args:
-        passport: Its passport, or None where there is none.
-        host: The machine that is to load it.
-        engine_path: The engine file; it is hashed.
-        onnx_sha256: Hash of the graph in the bundle it lies in; None where it lies in none.
-        target: What it has to be built for; None where that is all one.
-    """
-    if passport is None:
-        return _refuse("it has no passport, so nothing says what it is", _again(None))
-    if problem := _altered(passport, engine_path):
-        return _refuse(problem, _again(passport))
-    if target is not None and passport.target != target:
-        return _refuse(f"it was built for target {passport.target}, not {target}", _again(passport))
-    if problem := _wrong_gpu(passport, host):
-        return _refuse(problem, "Run it on such a machine, or build for another target")
-    if passport.library not in host.libraries:
-        return _refuse(
-            f"it needs {passport.library} {passport.library_version}, which is not installed",
-            f"Install it with: pip install 'jetlift[{_EXTRAS[passport.library]}]'",
-        )
-    outdated = _outdated(passport, host, onnx_sha256)
-    if outdated:
-        return Verdict("rebuild", outdated, _again(passport))
-    return Verdict("load", "it was built from this graph, by this library, for this machine", "")
-
-
-def _outdated(passport: Passport, host: Host, onnx_sha256: str | None) -> str:
-    """What was right when the engine was built and is not any more (rule P3)."""
-    if onnx_sha256 is not None and passport.onnx_sha256 != onnx_sha256:
-        return "it was built from another graph than the bundle now holds"
-    if passport.machine != host.machine:
-        return f"it was built for {passport.machine} and this machine is {host.machine}"
-    version = host.libraries[passport.library]
-    if version != passport.library_version:
-        return f"{passport.library} {passport.library_version} built it and {version} is installed"
-    if passport.isa and passport.isa != host.isa:
-        difference = " ".join(sorted(set(passport.isa) ^ set(host.isa)))
-        return f"it was built on {passport.cpu_name}; this processor differs in {difference}"
-    return ""
-
-
-def _refuse(reason: str, do: str) -> Verdict:
-    return Verdict("refuse", reason, do)
-
-
-def here(*, gpu: bool = True) -> Host:
-    """Describe this machine. No engine library is imported.
-
-    Args:
-        gpu: Whether to ask the CUDA driver, which takes a moment where there is one.
-    """
-    cpu_name, isa = _processor(Path("/proc/cpuinfo"))
-    libraries = {}
-    for name in _EXTRAS:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            libraries[name] = importlib.metadata.version(name)
-    return Host(
-        machine=platform.machine(),
-        cpu_name=cpu_name,
-        isa=isa,
-        libraries=libraries,
-        compute_capabilities=cuda_compute_capabilities() if gpu else None,
-    )
-
-
-def cuda_compute_capabilities() -> tuple[str, ...]:
-    """Compute capability of each CUDA device, asked of the driver; empty without one.
-
-    https://docs.nvidia.com/cuda/cuda-driver-api/group__CUDA__DEVICE.html
-    """
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return ()
-    count = ctypes.c_int()
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
-        return ()
-    found = []
-    for index in range(count.value):
-        version = []
-        for attribute in (_CUDA_MAJOR, _CUDA_MINOR):
-            value = ctypes.c_int()
-            if driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, index) == 0:
-                version.append(str(value.value))
-        if len(version) == 2:
-            found.append(".".join(version))
-    return tuple(found)
-
-
-def _altered(passport: Passport, engine_path: Path) -> str:
-    if not engine_path.is_file():
-        return "there is no such file"
-    size = engine_path.stat().st_size
-    if size != passport.engine_size_bytes:
-        return f"it has {size} bytes where its passport says {passport.engine_size_bytes}"
-    if sha256_of(engine_path) != passport.engine_sha256:
-        return "its content is not what its passport says: it was altered or damaged"
-    return ""
-
-
-def _wrong_gpu(passport: Passport, host: Host) -> str:
-    wanted = passport.compute_capability
-    if wanted is None:
-        return ""
-    if not host.compute_capabilities:
-        return (
-            f"it needs an NVIDIA GPU of compute capability {wanted}; none with a driver was found"
-        )
-    if wanted not in host.compute_capabilities:
-        found = ", ".join(host.compute_capabilities)
-        return f"it needs a GPU of compute capability {wanted}, and this machine has {found}"
-    return ""
-
-
-def _again(passport: Passport | None) -> str:
-    target = "TARGET" if passport is None else passport.target
-    return f"Build it again with: jetlift build BUNDLE --target {target}"
-
-
-def _processor(cpuinfo: Path) -> tuple[str, tuple[str, ...]]:
-    """Name and instruction sets as Linux tells them; x86 says `flags`, ARM `Features`."""
-    text = cpuinfo.read_text(errors="replace") if cpuinfo.is_file() else ""
-    name = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(.+)$", text, re.MULTILINE)
-    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
-    found = set(flags[1].split()) if flags else set()
-    isa = tuple(flag for flag in _ISA_FLAGS if flag in found)
-    return (name[1].strip() if name else "unknown"), isa

@@ -12,15 +12,21 @@ from typing import Any
 
 import pytest
 from helpers.tiny_bundle import tiny_bundle
+from helpers.verdict_cases import AGX, ON_AGX
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jetlift.runtime import host as host_module
 from jetlift.runtime import jsonform, passport
 from jetlift.runtime.bundle import sha256_of
 from jetlift.runtime.errors import PassportError, UnknownNameError
 from jetlift.runtime.passport import (
+    BuildSettings,
+    BuiltOn,
     Host,
     Passport,
+    Profile,
+    built_on,
     here,
     judge,
     onnx_sha256,
@@ -31,6 +37,7 @@ from jetlift.runtime.passport import (
 from jetlift.runtime.receipt import Receipt, Shares, Speed, WideNode
 
 GOLDEN = Path(__file__).parent / "golden" / "passport.json"
+GOLDEN_BOARD = Path(__file__).parent / "golden" / "passport_board.json"
 CONTENT = b"the bytes of an engine"
 ONNX = "1" * 64
 HOST = Host(
@@ -75,6 +82,9 @@ def a_passport(**changes: Any) -> Passport:
         cpu_name="Some Processor",
         isa=("avx2", "avx512f"),
         compute_capability=None,
+        cuda_version=None,
+        built_on=None,
+        settings=None,
         receipt=RECEIPT,
         speed=SPEED,
         jetlift="0.1.0",
@@ -108,6 +118,22 @@ def for_rtx(engine: Path, capability: str = "8.6") -> Passport:
 
 def test_its_form_on_disk_is_the_golden_one() -> None:
     assert jsonform.dumps(a_passport()) == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_a_board_s_form_on_disk_is_the_golden_one() -> None:
+    assert jsonform.dumps(ON_AGX) == GOLDEN_BOARD.read_text(encoding="utf-8")
+    assert jsonform.loads(Passport, GOLDEN_BOARD.read_bytes()) == ON_AGX
+
+
+def test_what_a_machine_is_goes_into_the_passport() -> None:
+    assert built_on(AGX) == ON_AGX.built_on
+    both = built_on(AGX, ("p3701-0005", "p3701-0008"))
+    assert both is not None
+    assert both.modules == ("p3701-0005", "p3701-0008")  # its own first, each once
+    graphics = built_on(replace(AGX, board=None))
+    assert graphics is not None
+    assert (graphics.device, graphics.gpu_name, graphics.modules) == (None, "Orin", ())
+    assert built_on(replace(AGX, board=None, gpu=None)) is None
 
 
 def test_it_is_read_as_it_was_written(engine: Path) -> None:
@@ -221,7 +247,8 @@ def test_one_changed_byte_is_enough(
 
 
 def test_every_field_of_a_passport_says_what_it_means() -> None:
-    for item in (*fields(Passport), *fields(Receipt), *fields(Shares), *fields(Speed)):
+    forms = (Passport, BuiltOn, BuildSettings, Profile, Receipt, Shares, Speed)
+    for item in (item for form in forms for item in fields(form)):
         assert item.metadata["doc"], item.name
 
 
@@ -261,11 +288,11 @@ def test_a_processor_is_read_from_what_linux_says(
     tmp_path: Path, text: str, name: str, isa: tuple[str, ...]
 ) -> None:
     (tmp_path / "cpuinfo").write_text(text)
-    assert passport._processor(tmp_path / "cpuinfo") == (name, isa)
+    assert host_module._processor(tmp_path / "cpuinfo") == (name, isa)
 
 
 def test_a_machine_without_proc_is_unknown(tmp_path: Path) -> None:
-    assert passport._processor(tmp_path / "none") == ("unknown", ())
+    assert host_module._processor(tmp_path / "none") == ("unknown", ())
 
 
 def test_describing_this_machine_imports_no_engine_library() -> None:
