@@ -108,7 +108,7 @@ class Judge:
         Raises:
             MissingPackageError: It is not installed.
         """
-        from jetlift.engines.tensorrt import build_engine
+        from jetlift.engines.trt.build import build_engine
 
         with tempfile.TemporaryDirectory(prefix="jetlift-compare-") as folder:
             try:

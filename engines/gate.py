@@ -6,6 +6,7 @@ Rules:
     P2  Both engines stay. The passport holds the verdict, and what runs without a --precision is
         chosen by it (runtime/choice.py).
     P3  A verdict holds for the processor it was measured on; on another one it is measured anew.
+    P4  An engine whose outputs are not those of its graph wins nothing (agreement.py).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from jetlift.engines import race
 from jetlift.engines.race import REFERENCE, Contender, Race
+from jetlift.engines.where import is_here
+from jetlift.runtime.choice import processor
 from jetlift.runtime.errors import PassportError
 from jetlift.runtime.passport import judge, onnx_sha256, read_passport, write_passport
 from jetlift.runtime.receipt import Speed
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from jetlift.runtime.passport import Host
 
 
-def untimed(bundle: Bundle, part: str, precision: str, target: Target) -> Speed:
+def untimed(bundle: Bundle, part: str, precision: str, target: Target, host: Host) -> Speed:
     """What a passport says of an engine's speed before any race."""
     if precision == REFERENCE:
         return Speed.not_measured("the others are timed against it")
@@ -36,16 +39,11 @@ def untimed(bundle: Bundle, part: str, precision: str, target: Target) -> Speed:
         return Speed.not_measured("only INT8 has to earn its place")
     if REFERENCE not in bundle.part(part)[1].variants:
         return Speed.not_measured(f"the bundle has no {REFERENCE} to time it against")
-    if not runs_here(target):
+    if not is_here(target, host):
         return Speed.not_measured(
             f"target {target.name} is not this machine; the build on the target decides"
         )
     return Speed.not_measured("the build was stopped before")
-
-
-def runs_here(target: Target) -> bool:
-    """Whether engines for a target can be run by this version of jetlift on this machine."""
-    return target.library == "openvino"
 
 
 def earn(
@@ -57,7 +55,7 @@ def earn(
     limit_s: float,
     tell: Callable[[str], None],
 ) -> list[BuildResult]:
-    """Time what has to earn its place, and write the verdicts (rules P1 to P3).
+    """Time what has to earn its place, and write the verdicts (rules P1 to P4).
 
     Args:
         bundle: The bundle.
@@ -69,7 +67,7 @@ def earn(
     """
     open_ones: dict[str, list[BuildResult]] = {}
     for result in results:
-        if runs_here(target) and _is_open(bundle, host, result):
+        if is_here(target, host) and _is_open(bundle, target, host, result):
             open_ones.setdefault(result.part, []).append(result)
     speeds: dict[tuple[str, str], Speed] = {}
     for part, own in open_ones.items():
@@ -78,7 +76,9 @@ def earn(
             found = dict.fromkeys(names, Speed.not_measured("it was given no time"))
         else:
             tell(f"{part}: time {', '.join(names)} against {REFERENCE}")
-            found = race.race(_race(bundle, target, host, own, limit_s), host.cpu_name)
+            found = race.race(
+                _race(bundle, target, host, own, limit_s), processor(host, target.name)
+            )
         speeds |= {(part, name): speed for name, speed in found.items()}
     return [_with_speed(result, speeds.get((result.part, result.precision))) for result in results]
 
@@ -94,25 +94,38 @@ def _must_earn(bundle: Bundle, part: str, precision: str) -> bool:
     return bundle.variant(part, precision).precision.startswith("int")
 
 
-def _is_open(bundle: Bundle, host: Host, result: BuildResult) -> bool:
+def _is_open(bundle: Bundle, target: Target, host: Host, result: BuildResult) -> bool:
     """Whether an engine has still to earn its place (rule P3)."""
     if not _must_earn(bundle, result.part, result.precision):
         return False
     if REFERENCE not in bundle.part(result.part)[1].variants:
         return False
-    return result.passport.speed.processor != host.cpu_name
+    return result.passport.speed.processor != processor(host, target.name)
 
 
 def _race(
     bundle: Bundle, target: Target, host: Host, own: Sequence[BuildResult], limit_s: float
 ) -> Race:
     part = own[0].part
-    contenders = [Contender(item.precision, str(item.engine_path), built=True) for item in own]
+    contenders = [
+        Contender(
+            item.precision,
+            str(item.engine_path),
+            built=True,
+            onnx=_onnx(bundle, part, item.precision),
+        )
+        for item in own
+    ]
     return Race(
         replace(bundle.part(part)[1], variants={}),
         (_reference(bundle, target, host, part), *contenders),
         limit_s,
+        target.library,
     )
+
+
+def _onnx(bundle: Bundle, part: str, precision: str) -> str:
+    return str(bundle.path(bundle.variant(part, precision).file))
 
 
 def _reference(bundle: Bundle, target: Target, host: Host, part: str) -> Contender:
@@ -124,9 +137,10 @@ def _reference(bundle: Bundle, target: Target, host: Host, part: str) -> Contend
     except PassportError:
         passport = None
     verdict = judge(passport, host, engine, onnx_sha256=expected, target=target.name)
+    graph = _onnx(bundle, part, REFERENCE)
     if verdict.action == "load":
-        return Contender(REFERENCE, str(engine), built=True)
-    return Contender(REFERENCE, str(bundle.path(bundle.variant(part, REFERENCE).file)), built=False)
+        return Contender(REFERENCE, str(engine), built=True, onnx=graph)
+    return Contender(REFERENCE, graph, built=False, onnx=graph)
 
 
 def _with_speed(result: BuildResult, speed: Speed | None) -> BuildResult:

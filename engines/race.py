@@ -11,6 +11,8 @@ Rules:
     G4  The interval of the median ratio is that of a sign test. `faster` means that all of it lies
         below 1; a tie is no win.
     G5  A race that cannot be run is no failure of the build: it is `not measured`, with the reason.
+    G6  Who computes something else than its graph says has no place to earn, however fast: its
+        outputs on the race's inputs are compared before its speed counts (agreement.py).
 """
 
 from __future__ import annotations
@@ -24,13 +26,15 @@ import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jetlift.engines.agreement import LEAST_WITH_FP32, confirm, disagreement
 from jetlift.runtime import jsonform
-from jetlift.runtime.errors import JetliftError
+from jetlift.runtime.errors import EngineLibraryError, JetliftError
 from jetlift.runtime.feeds import random_feeds
 from jetlift.runtime.manifest import Part  # noqa: TC001 - jsonform reads the hints
 from jetlift.runtime.medians import median_interval
@@ -39,10 +43,16 @@ from jetlift.runtime.receipt import Speed
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    import numpy.typing as npt
+
+    from jetlift.runtime.session.base import Session
+
+    Outputs = Mapping[str, npt.NDArray[Any]]
     Run = Callable[[], object]
 
 REFERENCE = "fp32"
 LIMIT_S = 15.0
+WRONG = "its outputs are wrong"
 CONFIDENCE = 0.99
 MOST_ROUNDS, FEWEST_ROUNDS = 151, 9
 _SEED = 0
@@ -62,32 +72,49 @@ class Contender:
         name: The variant.
         path: Its engine, or its ONNX graph where no engine is built.
         built: Whether `path` is an engine.
+        onnx: Its ONNX graph, which the reference is asked about (rule G6).
     """
 
     name: str
     path: str
     built: bool
+    onnx: str
 
 
 @dataclass(frozen=True)
 class Race:
-    """One race: contenders of one part, fp32 among them, and seconds it may take."""
+    """One race.
+
+    Attributes:
+        part: The part; its variants are not looked at.
+        contenders: Variants of it, fp32 among them.
+        limit_s: Seconds it may take.
+        library: Engine library that runs them.
+    """
 
     part: Part
     contenders: tuple[Contender, ...]
     limit_s: float
+    library: str = "openvino"
 
 
 @dataclass(frozen=True)
 class Times:
-    """What a race gives: milliseconds per run and contender, one per round; or why not."""
+    """What a race gives.
+
+    Attributes:
+        latencies_ms: Milliseconds per run and contender, one per round.
+        failure: Why there are none; empty where there are.
+        wrong: Contenders whose outputs are not those of their graph, with what speaks against them.
+    """
 
     latencies_ms: dict[str, tuple[float, ...]]
     failure: str
+    wrong: dict[str, str]
 
 
 def race(asked: Race, processor: str) -> dict[str, Speed]:
-    """Time the contenders in a child process and judge each against fp32 (rules G1 to G5).
+    """Time the contenders in a child process and judge each against fp32 (rules G1 to G6).
 
     Args:
         asked: The race.
@@ -102,6 +129,8 @@ def race(asked: Race, processor: str) -> dict[str, Speed]:
         return {name: Speed.not_measured(times.failure) for name in names}
     reference = times.latencies_ms[REFERENCE]
     found = {name: decide(times.latencies_ms[name], reference) for name in names}
+    for name, why in times.wrong.items():
+        found[name] = Speed.not_measured(f"{WRONG}: {why}")
     return {name: replace(speed, processor=processor) for name, speed in found.items()}
 
 
@@ -137,6 +166,8 @@ def told(part: str, precision: str, speed: Speed) -> str:
     """The finding in one sentence, with both medians where there are any."""
     who = f"{part} {precision}"
     if speed.ratio is None:
+        if speed.note.startswith(WRONG):
+            return f"{who} has no place to earn, so fp32 keeps it: {speed.note}."
         return f"{who} was not timed against fp32: {speed.note}."
     spread = ""
     if speed.ratio_low is not None:
@@ -220,7 +251,7 @@ def _in_child(asked: Race) -> Times:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            return Times({}, f"the race gave no answer within {error.timeout:.0f} s")
+            return Times({}, f"the race gave no answer within {error.timeout:.0f} s", {})
     try:
         return jsonform.loads(Times, done.stdout.rpartition(b"\n")[2])
     except jsonform.FormError:
@@ -228,25 +259,67 @@ def _in_child(asked: Race) -> Times:
         cause = f"was stopped by signal {-done.returncode}, as the system does when memory runs out"
         if done.returncode >= 0:
             cause = f"ended with status {done.returncode}: {last}"
-        return Times({}, f"the process that timed them {cause}")
+        return Times({}, f"the process that timed them {cause}", {})
 
 
 def _run(asked: Race) -> Times:
-    """Open every contender and time them. Runs in the child process."""
-    from jetlift.runtime.session.openvino import OpenVINOSession
-
+    """Open every contender, look at its outputs, and time them. Runs in the child process."""
     try:
         feeds = random_feeds(asked.part, _SEED)
         with ExitStack() as stack:
-            runs: dict[str, Run] = {}
-            for item in asked.contenders:
-                opener = OpenVINOSession.from_engine if item.built else OpenVINOSession.from_onnx
-                session = stack.enter_context(opener(item.path, part=asked.part))
-                runs[item.name] = lambda session=session: session.run(feeds)  # type: ignore[misc]
+            sessions = {
+                item.name: stack.enter_context(_opened(item, asked)) for item in asked.contenders
+            }
+            outputs = {name: _copied(session.run(feeds)) for name, session in sessions.items()}
             gc.disable()
-            return Times(time_rounds(runs, asked.limit_s), "")
+            times = time_rounds(
+                {name: partial(session.run, feeds) for name, session in sessions.items()},
+                asked.limit_s,
+            )
+            gc.enable()
+        return Times(times, "", _wrong(asked, outputs))
     except JetliftError as error:
-        return Times({}, " ".join(str(error).split()))
+        return Times({}, " ".join(str(error).split()), {})
+
+
+def _opened(item: Contender, asked: Race) -> Session:
+    if asked.library != "openvino":
+        return _opened_on_gpu(item, asked)
+    from jetlift.runtime.session.openvino import OpenVINOSession
+
+    opener = OpenVINOSession.from_engine if item.built else OpenVINOSession.from_onnx
+    return opener(Path(item.path), part=asked.part)
+
+
+def _opened_on_gpu(item: Contender, asked: Race) -> Session:
+    from jetlift.runtime.session.tensorrt import TensorRTSession
+
+    if not item.built:
+        raise EngineLibraryError(
+            f"There is no {item.name} engine that may load, which the others are timed against",
+            do="Build it too: --precision fp32,int8",
+        )
+    library: Any = asked.library
+    return TensorRTSession.from_engine(Path(item.path), library=library, part=asked.part)
+
+
+def _copied(outputs: Outputs) -> Outputs:
+    """Outputs that the next run does not write over."""
+    return {name: np.array(array) for name, array in outputs.items()}
+
+
+def _wrong(asked: Race, outputs: Mapping[str, Outputs]) -> dict[str, str]:
+    """Contenders that compute something else than their graph says, and what (rule G6).
+
+    The reference is loaded after the last round, when it slows nobody down any more (rule G1).
+    """
+    found = {}
+    for item in asked.contenders:
+        own = outputs[item.name]
+        doubt = disagreement(own, outputs[REFERENCE], LEAST_WITH_FP32)
+        if doubt and (why := confirm(own, Path(item.onnx), asked.part, _SEED, doubt)):
+            found[item.name] = why
+    return found
 
 
 if __name__ == "__main__":

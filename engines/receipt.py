@@ -6,11 +6,13 @@ Rules:
     E2  A node whose layer cannot be found stays unobserved; nothing is assumed of it. Where the
         builder tells of no layer at all, the receipt says so, and that is no pass.
     E3  A narrow node that is seen in something wider is named, the most operations first.
+    E4  What a graph asks is what its bundle says of the variant. A graph that is not that (fp32
+        under the name of fp16, say) is found out by its own nodes, which are named.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from jetlift.runtime.receipt import UNOBSERVED, Receipt, Shares, WideNode
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from jetlift.engines.ops import GraphCost, NodeCost
+    from jetlift.runtime.manifest import Variant
+    from jetlift.runtime.passport import BuildSettings
     from jetlift.runtime.receipt import Outcome
 
 # Shares that differ by less do so from fusion and folding at the edges of a graph.
@@ -49,10 +53,23 @@ class Layer:
 
 @dataclass(frozen=True)
 class Built:
-    """What a builder says of the engine it wrote."""
+    """What a builder says of the engine it wrote.
+
+    Attributes:
+        arithmetic: What its wide parts compute in, or `as typed`.
+        receipt: What runs in which precision.
+        settings: What it was built with; None for a CPU.
+        layers: The library's own list of the layers, as JSON; None where it gives none.
+        notices: Sentences the user should read.
+        peak_bytes: The most memory the builder was seen to hold; 0 where nobody looked.
+    """
 
     arithmetic: str
     receipt: Receipt
+    settings: BuildSettings | None = None
+    layers: str | None = None
+    notices: tuple[str, ...] = ()
+    peak_bytes: int = 0
 
 
 def receipt(
@@ -161,6 +178,46 @@ def _outcome(
     if not observed or unseen > TOLERANCE * total:
         return "not observed"
     return "as asked"
+
+
+def held_to(got: Receipt, cost: GraphCost | None, variant: Variant) -> Receipt:
+    """Hold a receipt to what the bundle says of the variant (rule E4).
+
+    Args:
+        got: What the engine shows.
+        cost: What the nodes of the graph that was built cost; None where that is not known.
+        variant: What the bundle says.
+
+    Returns:
+        The receipt as it is, or with the nodes that are wider than the bundle says.
+    """
+    claimed = _claimed(variant)
+    if cost is None or claimed <= 0:
+        return got
+    bits = _BITS[variant.precision]
+    seen = sum(share for name, share in got.operations_share.items() if _BITS.get(name, 64) <= bits)
+    if claimed - seen - got.unobserved_share <= TOLERANCE:
+        return got
+    heavy = [row for row in cost.nodes if row.precision is not None]
+    total, known = sum(row.operations for row in heavy), {node.name for node in got.wider}
+    wide = [
+        WideNode(row.name, variant.precision, str(row.precision), row.operations / total)
+        for row in heavy
+        if row.name not in known and row.operations and _BITS.get(str(row.precision), 0) > bits
+    ]
+    wider = sorted((*got.wider, *wide), key=lambda node: -node.operations_share)
+    return replace(got, outcome="wider than asked", wider=tuple(wider))
+
+
+def _claimed(variant: Variant) -> float:
+    """Share of GEMM and convolution that a bundle says runs in the variant's own precision."""
+    if variant.precision not in NARROW:
+        return 0.0
+    told = variant.cost.operations_by_precision
+    total = sum(told.values())
+    share = told.get(variant.precision, 0.0) / total if total else 0.0
+    # A variant that has nothing of its own precision and says of no node why is mistyped.
+    return 1.0 if share == 0 and not variant.kept_wide else share
 
 
 def shortfall(got: Receipt, asked_for: Sequence[str]) -> str:

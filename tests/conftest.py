@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from jetlift.benchmarks.sentences import sentences
 from jetlift.runtime.bundle import Bundle
@@ -14,6 +15,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts background jobs with SIGINT ignored, which children would inherit, and the
     # tests of Ctrl-C would wait for ever.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# No test may fail because the machine is busy.
+settings.register_profile("jetlift", deadline=None)
+settings.load_profile("jetlift")
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
 PHOTOGRAPHS = SHARED / "data" / "imagenet_samples"

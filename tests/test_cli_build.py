@@ -70,8 +70,25 @@ def test_a_builder_that_shows_nothing_is_no_pass(
     assert "mlp int8 was not timed against fp32: it was given no time." in errors
 
 
+def test_a_board_elsewhere_gets_a_recipe_and_its_command(capsys, tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path / "tiny", precisions=["fp32"]).folder
+    board = ("build", bundle, "--target", "orin-nano-8gb", "--optimization-level", "4")
+    _, errors = told(capsys, 0, *board)
+    command = "jetlift build tiny --target orin-nano-8gb --optimization-level 4"
+    assert command in errors
+    out, _ = told(capsys, 0, *board, "--json")
+    assert json.loads(out)["command"] == command
+    assert not list(bundle.rglob("*.engine"))
+
+
+def test_options_that_no_cpu_has_are_a_usage_error(capsys, tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path / "tiny", precisions=["fp32"]).folder
+    _, errors = told(capsys, 2, "build", bundle, "--workspace", "512", "--strip")
+    assert "OpenVINO, which has none of --workspace, --strip" in errors
+
+
 def test_a_file_made_at_one_precision_brings_it_along(capsys, tmp_path: Path) -> None:
-    bundle = tiny_bundle(tmp_path / "tiny").folder
+    bundle = tiny_bundle(tmp_path / "tiny", random=False).folder
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     random = np.random.default_rng(0)

@@ -14,10 +14,13 @@ import jsonschema
 import pytest
 
 from jetlift.engines.board_recipe import BoardRecipe
+from jetlift.engines.matrix_form import Matrix
+from jetlift.engines.matrix_table import Table
 from jetlift.runtime import jsonform
 from jetlift.runtime.host import HostFile
 from jetlift.runtime.manifest import Manifest
 from jetlift.runtime.passport import Passport
+from jetlift.runtime.prompts import PromptsHead
 from jetlift.runtime.record import Record
 from jetlift.runtime.tasks.anomaly import AnomalyHead
 from jetlift.runtime.tasks.search import IndexHead
@@ -26,12 +29,15 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "schemas"
 PUBLISHED: dict[str, tuple[type, str]] = {
     "bundle.schema.json": (Manifest, "bundle.json of a jetlift bundle"),
+    "build-engines.schema.json": (Matrix, "manifest of build-engines"),
+    "engines.schema.json": (Table, "table of build-engines"),
     "passport.schema.json": (Passport, "passport of a jetlift engine"),
     "host.schema.json": (HostFile, "what a machine tells jetlift of itself"),
     "record.schema.json": (Record, "record.json of a jetlift measurement"),
     "board_recipe.schema.json": (BoardRecipe, "recipe.json of a board's jetlift engines"),
     "index.schema.json": (IndexHead, "head of a jetlift search index"),
     "anomaly.schema.json": (AnomalyHead, "head of a jetlift anomaly model"),
+    "prompts.schema.json": (PromptsHead, "head of a jetlift file of prompts"),
 }
 
 

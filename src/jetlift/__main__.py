@@ -15,6 +15,11 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
+def build_engines() -> None:
+    """Run `jetlift build-engines` under its short name."""
+    sys.exit(run(["build-engines", *sys.argv[1:]]))
+
+
 def run(arguments: list[str]) -> int:
     """Run one command.
 

@@ -13,7 +13,8 @@ import pytest
 from helpers.tiny_bundle import PRECISIONS, tiny_bundle
 
 from jetlift.engines import openvino
-from jetlift.engines.build import build
+from jetlift.engines.build import BuildOptions, build, build_for, is_elsewhere
+from jetlift.engines.handover import Handover
 from jetlift.runtime.bundle import Bundle, sha256_of
 from jetlift.runtime.errors import (
     EngineLibraryError,
@@ -23,6 +24,7 @@ from jetlift.runtime.errors import (
     UsageError,
 )
 from jetlift.runtime.passport import (
+    cuda_compute_capabilities,
     here,
     judge,
     onnx_sha256,
@@ -163,9 +165,43 @@ def test_only_the_precisions_asked_for_are_built(bundle: Bundle) -> None:
 def test_unknown_names_are_refused_before_anything_is_built(bundle: Bundle) -> None:
     with pytest.raises(UnknownNameError, match="fp32, fp16, int8"):
         build(bundle, "cpu", ["fp32", "int4w"])
-    with pytest.raises(UnknownNameError, match="board"):
-        build(bundle, "orin-nano-8gb")
+    with pytest.raises(UnknownNameError, match="orin-nano-8gb"):
+        build(bundle, "orin-nano")
     assert not (bundle.folder / "engines").exists()
+
+
+ELSEWHERE = ["orin-nano-8gb", "gpu-sm86", "gpu"]
+
+
+@pytest.mark.skipif(bool(cuda_compute_capabilities()), reason="this machine has an NVIDIA GPU")
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_what_builds_on_its_own_gpu_is_refused_elsewhere(bundle: Bundle, name: str) -> None:
+    with pytest.raises(UsageError, match=f"not {name}, and TensorRT builds for the GPU it runs on"):
+        build(bundle, name)
+    assert not (bundle.folder / "engines").exists()
+
+
+def test_a_board_elsewhere_is_handed_over_to(bundle: Bundle) -> None:
+    assert is_elsewhere("orin-nano-8gb")
+    assert not is_elsewhere("cpu")
+    options = BuildOptions(optimization_level=4, dla_core=None, version_compatible=True)
+    done = build_for(bundle, "orin-nano-8gb", ["fp32"], options=options)
+    assert isinstance(done, Handover)
+    assert done.path.is_file()
+    assert "--target orin-nano-8gb --precision fp32" in done.recipe.command
+    assert "--optimization-level 4 --version-compatible" in done.recipe.command
+    assert not [name for name in files_of(bundle) if name.endswith(".engine")]
+
+
+def test_a_dla_that_a_board_does_not_have_is_refused(bundle: Bundle) -> None:
+    with pytest.raises(UsageError, match=r"DLA core 0 was asked for and the .* has 0"):
+        build_for(bundle, "orin-nano-8gb", options=BuildOptions(dla_core=0))
+
+
+def test_options_of_tensorrt_are_refused_for_a_cpu(bundle: Bundle) -> None:
+    with pytest.raises(UsageError, match="none of --optimization-level, --refit"):
+        build(bundle, "cpu", options=BuildOptions(optimization_level=1, refittable=True))
+    assert build(bundle, "cpu", ["fp32"], options=BuildOptions())[0].action == "built"
 
 
 def test_the_reference_has_nothing_to_build(bundle: Bundle) -> None:
@@ -243,7 +279,7 @@ KILLED_AT = {
         "module.build_engine = killed\n"
     ),
     "before the passport": (
-        "from jetlift.engines import build as module\n"
+        "from jetlift.engines import build_one as module\n"
         "def killed(*given):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
         "module.write_passport = killed\n"
     ),

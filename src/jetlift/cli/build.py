@@ -8,12 +8,30 @@ import typer
 
 from jetlift import console
 from jetlift.cli.app import app
+from jetlift.cli.build_options import (
+    DlaCoreOption,
+    JetpackOption,
+    NoTimingCacheFlag,
+    OptimizationLevelOption,
+    ProfileBucketsOption,
+    RefitFlag,
+    StripFlag,
+    TimeLimitOption,
+    TimingCacheOption,
+    VersionCompatibleFlag,
+    WorkspaceOption,
+)
 from jetlift.cli.options import BundleArgument, JsonFlag, TargetOption, list_of
+from jetlift.engines.trt.options import BuildOptions
 
 if TYPE_CHECKING:
     from jetlift.engines.build import BuildResult
+    from jetlift.engines.handover import Handover
     from jetlift.runtime.bundle import Bundle
     from jetlift.runtime.receipt import Receipt
+
+
+_DEFAULTS = BuildOptions()
 
 
 @app.command(epilog="Example: jetlift build dinov2 --target rtx-sm86 --precision int8")
@@ -35,28 +53,69 @@ def build(
             "faster, fp32 keeps its place. 0 leaves it untimed.",
         ),
     ] = 15.0,
+    optimization_level: OptimizationLevelOption = _DEFAULTS.optimization_level,
+    workspace: WorkspaceOption = None,
+    version_compatible: VersionCompatibleFlag = False,
+    refit: RefitFlag = False,
+    strip: StripFlag = False,
+    dla_core: DlaCoreOption = None,
+    profile_buckets: ProfileBucketsOption = _DEFAULTS.profile_buckets,
+    timing_cache: TimingCacheOption = None,
+    no_timing_cache: NoTimingCacheFlag = False,
+    time_limit_s: TimeLimitOption = _DEFAULTS.time_limit_s,
+    jetpack: JetpackOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Compile a bundle's graphs for a target, each engine with its passport.
 
     Where the target is this machine, INT8 is timed against fp32 and has to be faster to be what
-    runs without --precision.
+    runs without --precision. Where it is a board elsewhere, the graphs are checked for it, and the
+    command that finishes the build on the board is told.
     """
-    from jetlift.engines.build import build as build_engines
-    from jetlift.runtime import jsonform
+    from jetlift.engines.build import build_for
+    from jetlift.engines.handover import Handover
     from jetlift.runtime.bundle import Bundle
 
+    options = BuildOptions(
+        optimization_level=optimization_level, workspace_bytes=workspace and workspace * 2**20,
+        version_compatible=version_compatible, refittable=refit, stripped=strip, dla_core=dla_core,
+        profile_buckets=profile_buckets, timing_cache=timing_cache,
+        keep_timing_cache=not no_timing_cache, time_limit_s=time_limit_s,
+    )  # fmt: skip
     opened = Bundle.open(bundle)
     with console.stages() as report:
-        results = build_engines(
-            opened, target, list_of(precision), race_limit_s=race_limit_s, progress=report
-        )
+        built = build_for(
+            opened, target, list_of(precision), options=options, race_limit_s=race_limit_s,
+            jetpack=jetpack, progress=report, notify=console.say,
+        )  # fmt: skip
+    if isinstance(built, Handover):
+        _show_handover(built, as_json=as_json)
+        return
+    _show_results(opened, list(built), target, as_json=as_json)
+    _refuse_wider(list(built), asked=precision is not None)
+
+
+def _show_handover(handover: Handover, *, as_json: bool) -> None:
+    from jetlift.runtime import jsonform
+
+    if as_json:
+        console.show_json(jsonform.to_data(handover.recipe))
+        return
+    for sentence in handover.sentences():
+        console.say(sentence)
+    console.say(f"Recipe: {handover.path}")
+
+
+def _show_results(
+    bundle: Bundle, results: list[BuildResult], target: str, *, as_json: bool
+) -> None:
+    from jetlift.runtime import jsonform
+
     if as_json:
         console.show_json([jsonform.to_data(result.passport) for result in results])
-    else:
-        _show_engines(results, target)
-        _tell_findings(opened, results, target)
-    _refuse_wider(results, asked=precision is not None)
+        return
+    _show_engines(results, target)
+    _tell_findings(bundle, results, target)
 
 
 def _show_engines(results: list[BuildResult], target: str) -> None:
@@ -77,9 +136,11 @@ def _show_engines(results: list[BuildResult], target: str) -> None:
 
 def _tell_findings(bundle: Bundle, results: list[BuildResult], target: str) -> None:
     """What the receipts prove, who earned its place, and what runs from now on."""
-    from jetlift.engines.gate import runs_here, sentence
+    from jetlift.engines.gate import sentence
     from jetlift.engines.targets import target as target_of
+    from jetlift.engines.where import is_here
     from jetlift.runtime.choice import choose_precision
+    from jetlift.runtime.host import here
 
     for proof in dict.fromkeys(r.passport.receipt.proves for r in results):
         if proof:
@@ -95,7 +156,8 @@ def _tell_findings(bundle: Bundle, results: list[BuildResult], target: str) -> N
             console.say(f"Target {target}, {result.part} {result.precision}: {result.widened}.")
         if told := sentence(bundle, result):
             console.say(told)
-    if runs_here(target_of(target)):
+    chosen_target = target_of(target)
+    if is_here(chosen_target, here(gpu=chosen_target.library != "openvino")):
         for part in dict.fromkeys(result.part for result in results):
             chosen = choose_precision(bundle, part, target)
             console.say(f"Without --precision, {part} runs {chosen} on {target}.")
