@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 
 from jetlift.export.recipes.dinov2 import PREPROCESS
-from jetlift.runtime.preprocess import Placement, place, prepare_image, resized_pixels
+from jetlift.runtime.preprocess import PixelPlacement, place, prepare_image, resized_pixels
 from jetlift.runtime.resample import resample
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def natural_like(size_wh: tuple[int, int]) -> Picture:
     return np.asarray(np.clip(picture * 32 + 128, 0, 255), np.uint8)
 
 
-def cropped(resized: Picture, placement: Placement) -> Picture:
+def cropped(resized: Picture, placement: PixelPlacement) -> Picture:
     """The centre crop of a resized [H, W, 3] picture."""
     left, top, width, height = placement.crop_xywh
     return resized[top : top + height, left : left + width]
@@ -61,7 +61,7 @@ def finished(crop_bgr: Picture) -> Picture:
     return np.ascontiguousarray(((scaled - MEAN) / STD).transpose(2, 0, 1)[None])
 
 
-def resizers(picture: Picture, placement: Placement) -> dict[str, Callable[[], Picture]]:
+def resizers(picture: Picture, placement: PixelPlacement) -> dict[str, Callable[[], Picture]]:
     """Ways to the cropped 8-bit picture [H, W, 3] in BGR, by column."""
     try:
         from PIL import Image

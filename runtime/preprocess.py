@@ -49,8 +49,8 @@ class Placement:
     """
 
     image_wh: tuple[int, int]
-    resized_wh: tuple[int, int]
-    crop_xywh: tuple[int, int, int, int]
+    resized_wh: tuple[float, float]
+    crop_xywh: tuple[float, float, int, int]
 
     @property
     def seen_xyxy(self) -> tuple[float, float, float, float]:
@@ -60,7 +60,15 @@ class Placement:
         return left * across, top * down, (left + width) * across, (top + height) * down
 
 
-def place(image_wh: tuple[int, int], spec: ImagePreprocess) -> Placement:
+@dataclass(frozen=True)
+class PixelPlacement(Placement):
+    """A placement on whole pixels, as the host's resizing makes it."""
+
+    resized_wh: tuple[int, int]
+    crop_xywh: tuple[int, int, int, int]
+
+
+def place(image_wh: tuple[int, int], spec: ImagePreprocess) -> PixelPlacement:
     """Where a picture of this size lies in the input (rule I1).
 
     Raises:
@@ -68,10 +76,10 @@ def place(image_wh: tuple[int, int], spec: ImagePreprocess) -> Placement:
     """
     width, height = spec.size_wh
     if spec.fit == "stretch":
-        return Placement(image_wh, (width, height), (0, 0, width, height))
+        return PixelPlacement(image_wh, (width, height), (0, 0, width, height))
     if spec.fit == "letterbox":
-        resized_wh = _inside(image_wh, (width, height))
-        return Placement(image_wh, resized_wh, (0, 0, *resized_wh))
+        resized_wh = fit_inside(image_wh, (width, height))
+        return PixelPlacement(image_wh, resized_wh, (0, 0, *resized_wh))
     if spec.resize_short is None or spec.resize_short < max(width, height):
         raise UsageError(
             f"The preprocessing crops {width}x{height} out of a shortest edge of "
@@ -86,10 +94,11 @@ def place(image_wh: tuple[int, int], spec: ImagePreprocess) -> Placement:
         else (new_long, spec.resize_short)
     )
     left, top = (resized_wh[0] - width) // 2, (resized_wh[1] - height) // 2
-    return Placement(image_wh, resized_wh, (left, top, width, height))
+    return PixelPlacement(image_wh, resized_wh, (left, top, width, height))
 
 
-def _inside(image_wh: tuple[int, int], box_wh: tuple[int, int]) -> tuple[int, int]:
+def fit_inside(image_wh: tuple[int, int], box_wh: tuple[int, int]) -> tuple[int, int]:
+    """The largest size of the shape of `image_wh` that fits into a box, floored."""
     # In whole numbers: a float ratio would now and then lose a pixel.
     if box_wh[0] * image_wh[1] <= box_wh[1] * image_wh[0]:
         return box_wh[0], max(1, image_wh[1] * box_wh[0] // image_wh[0])
@@ -139,7 +148,7 @@ def resized_pixels(image_bgr: npt.NDArray[Any], spec: ImagePreprocess) -> Bytes:
         UsageError: The array is no 8-bit BGR picture.
         InputError: The picture is too long and thin to resize.
     """
-    _check_picture(image_bgr)
+    check_picture(image_bgr)
     placement = place((image_bgr.shape[1], image_bgr.shape[0]), spec)
     pixels = _resize(image_bgr, placement, spec)
     if spec.colour == "rgb":
@@ -151,7 +160,12 @@ def resized_pixels(image_bgr: npt.NDArray[Any], spec: ImagePreprocess) -> Bytes:
     return padded
 
 
-def _check_picture(image_bgr: npt.NDArray[Any]) -> None:
+def check_picture(image_bgr: npt.NDArray[Any]) -> None:
+    """Refuse what is no 8-bit BGR picture.
+
+    Raises:
+        UsageError: It has another dtype, rank or channel count, or no pixels.
+    """
     if image_bgr.dtype != np.uint8 or image_bgr.ndim != 3 or image_bgr.shape[2] != 3:
         raise UsageError(
             f"Got a picture of {image_bgr.dtype}{list(image_bgr.shape)}",
@@ -161,7 +175,7 @@ def _check_picture(image_bgr: npt.NDArray[Any]) -> None:
         raise UsageError("Got a picture without pixels", expected="At least one row and column")
 
 
-def _resize(image_bgr: npt.NDArray[Any], placement: Placement, spec: ImagePreprocess) -> Bytes:
+def _resize(image_bgr: npt.NDArray[Any], placement: PixelPlacement, spec: ImagePreprocess) -> Bytes:
     left, top, width, height = placement.crop_xywh
     if spec.resample != "linear_exact":
         kind: Filter = "bicubic" if spec.resample == "bicubic_antialias" else "bilinear"

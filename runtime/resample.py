@@ -74,7 +74,7 @@ def resample(
     rows = _pass(kind, height, size_wh[1], top, out_height)
     x, y = _span(columns), _span(rows)
     if width_first is None:
-        width_first = _width_first((width, height), size_wh)
+        width_first = along_width_first((width, height), size_wh)
     result = np.empty((3, out_height, out_width), np.uint8)
     for channel, plane in enumerate(cv2.split(image_hwc[y, x])):
         if width_first:
@@ -86,7 +86,35 @@ def resample(
     return result
 
 
-def _width_first(from_wh: tuple[int, int], to_wh: tuple[int, int]) -> bool:
+@dataclass(frozen=True)
+class AxisMatrix:
+    """One axis of a resampling as a whole: outputs are `weights` times the sources from `start` on.
+
+    Attributes:
+        start: First source pixel that is read.
+        weights: float64 [outputs, sources], multiples of 2**-22.
+    """
+
+    start: int
+    weights: Doubles
+
+
+def axis_matrix(kind: Filter, size: int, new_size: int, first: int, count: int) -> AxisMatrix:
+    """Outputs `first` to `first + count` of `new_size`, from `size` pixels, as one matrix.
+
+    The same weights as `resample` uses, for those who compute it elsewhere.
+    """
+    starts, ends, taps = _taps(kind, size, new_size, first, count)
+    start, end = int(starts.min()), int(ends.max())
+    weights = np.zeros((count, end - start))
+    for out in range(count):
+        used = ends[out] - starts[out]
+        weights[out, starts[out] - start : ends[out] - start] = taps[out, :used]
+    return AxisMatrix(start, weights)
+
+
+def along_width_first(from_wh: tuple[int, int], to_wh: tuple[int, int]) -> bool:
+    """Whether the first pass is along the width (rule R2)."""
     lost_width, lost_height = from_wh[0] - to_wh[0], from_wh[1] - to_wh[1]
     return not (lost_height > 0 and lost_height > 2 * lost_width)
 
