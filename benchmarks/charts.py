@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 
 _STYLES = {
     "fp32": "-", "fp16": "--", "bf16": "-.", "int8": "-", "int8-fp16": "--", "int4w": ":",
+    "int8w": "-.", "int8w-fp16": ":", "int4w-fp16": "--",
 }  # fmt: skip
-_MARKS = {"fp32": "o", "fp16": "s", "bf16": "D", "int8": "^", "int8-fp16": "P", "int4w": "v"}
+_MARKS = {
+    "fp32": "o", "fp16": "s", "bf16": "D", "int8": "^", "int8-fp16": "P", "int4w": "v",
+    "int8w": "s", "int8w-fp16": "D", "int4w-fp16": "v",
+}  # fmt: skip
 _SHAPES = {"o": "circle", "s": "square", "D": "diamond", "^": "up", "P": "plus", "v": "down"}
 _LOG_FROM = 8  # a wider range of latencies than this is drawn on a log axis
 _STEPS = ("Python and numpy", "engine library and model", "more while running")

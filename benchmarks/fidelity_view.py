@@ -11,13 +11,17 @@ if TYPE_CHECKING:
     from jetlift.export.fidelity import BudgetLine
     from jetlift.runtime.record import Result
 
-State = Literal["reference", "met", "missed", "not measured"]
+State = Literal["reference", "met", "missed", "not measured", "structure"]
+
+# What a result of a bundle with random weights says in place of a verdict.
+STRUCTURE_NOTE = "not judged: random weights are structure"
 
 WORDS: dict[State, str] = {
     "reference": "reference",
     "met": "budget met",
     "missed": "budget missed",
     "not measured": "not measured",
+    "structure": "structure",
 }
 _PLAIN_METRICS = {
     "cosine_mean": "mean cosine",
@@ -60,6 +64,8 @@ def state_of(result: Result) -> State:
     """The verdict on one variant in a word."""
     if result.fidelity is not None:
         return "met" if result.fidelity.met else "missed"
+    if result.fidelity_note == STRUCTURE_NOTE:
+        return "structure"
     return "reference" if result.variant == "fp32" else "not measured"
 
 
@@ -106,7 +112,7 @@ def sentence_of(result: Result) -> str:
     state = state_of(result)
     if state == "reference":
         return "Fidelity: fp32 is the reference."
-    if state == "not measured":
+    if state in ("not measured", "structure"):
         return f"Fidelity: {result.fidelity_note}."
     shown = deciding(result)
     figure = f"{shown.plain} {shown.value:.4f}, asked {shown.limit}" if shown else "see the table"

@@ -209,6 +209,6 @@ def _fidelity_cell(row: FidelityRow | None, shared: str | None) -> Cell:
 
 def _verdict(result: Result, notes: _Notes) -> Cell:
     state = fidelity_view.state_of(result)
-    if state == "not measured":
-        return Cell("not measured", notes.number(f"fidelity {result.fidelity_note}"))
+    if state in ("not measured", "structure"):
+        return Cell(state, notes.number(f"fidelity {result.fidelity_note}"))
     return Cell(state, tone=tone_of(state))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jetlift.benchmarks import peak
+from jetlift.benchmarks.fidelity_view import STRUCTURE_NOTE
 from jetlift.runtime.record import Result
 
 if TYPE_CHECKING:
@@ -101,10 +102,10 @@ def noise(answer: VariantAnswer, recheck: Recheck | None, machine: Machine) -> t
 def _fidelity_note(bundle: Bundle, variant: str, *, measured: bool) -> str:
     if measured:
         return "against this bundle's fp32"
+    if bundle.manifest.weights.random:
+        return STRUCTURE_NOTE
     if variant == "fp32":
         return "the reference of the others"
-    if bundle.manifest.weights.random:
-        return "not measured: random weights have no fidelity"
     return "not measured: the bundle was exported without samples"
 
 

@@ -77,10 +77,10 @@ def _name_outputs(model: ir.Model, names: Sequence[str]) -> None:
             f"The module returns {len(model.graph.outputs)} tensors",
             expected=f"{len(names)}, named {', '.join(names)}",
         )
-    for node in model.graph:
-        for value in node.outputs:
-            if value.name in names:
-                value.name = f"{value.name}_inner"
+    inner = [value for node in model.graph for value in node.outputs]
+    for value in (*inner, *list(model.graph.initializers.values())):
+        if value.name in names:
+            value.name = f"{value.name}_inner"
     for value, name in zip(model.graph.outputs, names, strict=True):
         value.name = name
 

@@ -8,6 +8,7 @@ Rules:
     M4  A variant that misses its fidelity budget stops the export, unless it is to be kept; the
         manifest then says that it missed.
     M5  Random weights have no fidelity: the gate is not run on them.
+    M6  Preprocessing goes into the graphs last of all, behind gates of its own (inside_part.py).
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jetlift.export import fidelity, graph, samples
+from jetlift.export import fidelity, graph, random_weights, samples
+from jetlift.export.inside_part import check_that_some_part_takes_pictures, put_inside
 from jetlift.export.judging import Source
+from jetlift.export.precision import weight_only
 from jetlift.export.precision.int8 import SearchOptions
-from jetlift.export.variants import PartWriter, Settings, save_fp32
+from jetlift.export.variants import INT8, PartWriter, Settings, save_fp32
 from jetlift.runtime import atomic, jsonform
 from jetlift.runtime.bundle import MANIFEST_NAME, Bundle, list_files, sha256_of
 from jetlift.runtime.errors import MissingPackageError, UnknownNameError, UsageError
@@ -36,12 +39,12 @@ if TYPE_CHECKING:
 
     from jetlift.export.detector import DetectOptions
     from jetlift.export.recipes.base import PartRecipe, Recipe
-    from jetlift.runtime.manifest import SampleSet, TensorSpec
+    from jetlift.runtime.manifest import SampleSet, TensorSpec, ZeroShot
 
     Report = Callable[[str, float], None]
 
 DEFAULT_PRECISIONS = ("fp32", "fp16", "int8")
-PRECISIONS = ("fp32", "fp16", "bf16", "int8", "int8-fp16")
+PRECISIONS = ("fp32", "fp16", "bf16", *INT8, *weight_only.BITS)
 _TOOLS = (
     "torch", "transformers", "onnx", "onnx-ir", "onnxsim", "onnxruntime", "numpy", "opencv-python"
 )  # fmt: skip
@@ -58,6 +61,8 @@ class Request:
         budget: Fidelity budget in place of the recipe's.
         keep: Keep variants that miss the budget.
         search: How much the precision search may do.
+        frame_wh: Width and height of the camera frames that picture parts take, with their
+            preprocessing in the graph; None leaves it outside.
     """
 
     out: Path
@@ -66,17 +71,26 @@ class Request:
     budget: str | None = None
     keep: bool = False
     search: SearchOptions = SearchOptions()
+    frame_wh: tuple[int, int] | None = None
 
     def search_log(self, part: str) -> Path:
         """Where the search of a part keeps its log until the bundle is there."""
         return self.out.with_name(f"{self.out.name}.{part}.search.jsonl")
 
-    def check(self) -> None:
+    @property
+    def narrow(self) -> tuple[str, ...]:
+        """The variants that have INT8 scales."""
+        return tuple(name for name in self.precisions if name in INT8)
+
+    def check(self, *, random: bool = False) -> None:
         """Refuse what cannot work before anything heavy is loaded.
+
+        Args:
+            random: The weights are random: INT8 needs no samples, and there is no fidelity.
 
         Raises:
             UsageError: A precision is unknown, fp32 is missing, int8 has no samples, or the
-                budget cannot be read.
+                budget cannot be read or kept.
         """
         for precision in self.precisions:
             if precision not in PRECISIONS:
@@ -86,15 +100,19 @@ class Request:
                 )
         if "fp32" not in self.precisions:
             raise UsageError("fp32 is not among the precisions", expected="The reference: keep it")
-        narrow = [name for name in self.precisions if name.startswith("int8")]
-        if narrow and self.samples is None:
+        if self.narrow and self.samples is None and not random:
             raise UsageError(
-                f"{narrow[0]} was asked for without samples",
+                f"{self.narrow[0]} was asked for without samples",
                 expected="Real samples to choose its scales from",
                 do="Add --samples DIR, or leave int8 out: --precision fp32,fp16",
             )
         if self.samples is not None and not self.samples.exists():
             raise UsageError(f"There is no {self.samples}", expected="A folder with real samples")
+        if self.budget is not None and random:
+            raise UsageError(
+                "Got --fidelity with random weights",
+                expected="No budget: random weights have no fidelity to keep",
+            )
         if self.budget is not None:
             fidelity.parse_budget(self.budget, fidelity.METRIC_NAMES)
 
@@ -106,7 +124,7 @@ def export_recipe(
 
     Args:
         recipe: Which model.
-        weights: None for the recipe's hub id, or a hub id, folder, file, or 'package'.
+        weights: None for the recipe's hub id, or a hub id, folder, file, 'package', or 'random'.
         request: What to make of it, and where.
         report: Called with a stage's name and its share done.
 
@@ -114,7 +132,10 @@ def export_recipe(
         JetliftError: Any gate, input, artefact or machine error on the way; nothing is left behind.
     """
     tell = report or _tell_nobody
-    request.check()
+    request.check(random=random_weights.seed_of(weights) is not None)
+    if request.frame_wh is not None:
+        preprocesses = [item.preprocess for item in recipe.parts.values()]
+        check_that_some_part_takes_pictures(preprocesses, request.frame_wh)
     with atomic.folder_aside(request.out) as aside, _needs_export_packages():  # M1
         tell("load weights", 0.0)
         loaded = recipe.load(weights)
@@ -137,7 +158,8 @@ def export_recipe(
                     name, model, part, item.budget, answer, item.metric, item.items, request.budget
                 )
             )
-        _fill(aside, recipe.name, recipe.tasks, loaded.weights, sources, request, tell)
+        facts = _Facts(recipe.name, recipe.tasks, loaded.weights, loaded.zero_shot)
+        _fill(aside, facts, sources, request, tell)
     return Bundle.open(request.out)
 
 
@@ -177,6 +199,8 @@ def export_onnx(
         note = "A graph of the user's own; without a task's metric it is held to output cosine"
         if detect is not None:
             source, note = detecting(source, detect, aside)
+        if request.frame_wh is not None:
+            check_that_some_part_takes_pictures([source.part.preprocess], request.frame_wh)
         weights = Weights(
             source=path.name,
             licence="not stated",
@@ -186,15 +210,23 @@ def export_onnx(
         )
         name = re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).strip("-_") or "graph"
         tasks = () if detect is None else ("detect",)
-        _fill(aside, name, tasks, weights, [source], request, tell)
+        _fill(aside, _Facts(name, tasks, weights), [source], request, tell)
     return Bundle.open(request.out)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What the manifest says of the model as a whole."""
+
+    model: str
+    tasks: tuple[str, ...]
+    weights: Weights
+    zero_shot: ZeroShot | None = None
 
 
 def _fill(
     aside: Path,
-    model: str,
-    tasks: tuple[str, ...],
-    weights: Weights,
+    facts: _Facts,
     sources: Sequence[Source],
     request: Request,
     tell: Report,
@@ -210,20 +242,29 @@ def _fill(
             tell(f"{source.name}: read samples", 0.0)
             context = samples.ItemContext(request.samples, source.part, aside, files)
             split = samples.prepare(context, source.items)
+        elif facts.weights.random and request.narrow:
+            split = samples.seeded(source.part)
+        if split is not None:
             calibration[source.name] = split.calibration.described
-        writer = PartWriter(aside, files, source, split, weights.random, settings, tell)
+        writer = PartWriter(aside, files, source, split, facts.weights.random, settings, tell)
         parts[source.name] = writer.write(request.precisions)
+    if request.frame_wh is not None:  # M6
+        parts = {
+            name: put_inside(aside, name, part, request.frame_wh, request.samples, tell)
+            for name, part in parts.items()
+        }
     _check_that_budget_was_used(request, parts)
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         jetlift=importlib.metadata.version("jetlift"),
-        model=model,
-        tasks=tasks,
-        weights=weights,
+        model=facts.model,
+        tasks=facts.tasks,
+        weights=facts.weights,
         parts=parts,
-        calibration=calibration if any("int8" in name for name in request.precisions) else {},
+        calibration=calibration if request.narrow else {},
         tools=_tool_versions(),
         files=list_files(aside),
+        zero_shot=facts.zero_shot,
     )
     (aside / MANIFEST_NAME).write_text(jsonform.dumps(manifest), encoding="utf-8")
     for source in sources:  # the manifest says now what the log said
@@ -263,6 +304,7 @@ def _part(
         preprocess=recipe.preprocess if recipe else None,
         variants={},
         patch_grid_hw=recipe.patch_grid_hw if recipe else None,
+        classification=recipe.classification if recipe else None,
     )
 
 

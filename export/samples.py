@@ -7,6 +7,7 @@ S3  Of those that choose, the first calibrate and the last, half of them (of tex
     searched on: no sample does both. They are not mixed, since neighbours by name are often alike,
     and a search that sees only likenesses of what calibrated promises too much.
 S4  What calibrates is prepared by the very code that prepares input at run time.
+S5  Random weights may be calibrated on seeded arrays, which say nothing of any real input.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     ReadItems = Callable[["ItemContext"], Sequence["Item"]]
 
 MINIMUM = 3
+_SEEDED = 4  # seeded arrays that calibrate; one more stands for those to search on
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
 
 if TYPE_CHECKING:
@@ -152,6 +154,23 @@ def split(items: Sequence[Item], rule: Rule = PICTURES, *, note: str) -> SampleS
         calibration=_samples(items[:middle], f"{note}: the first {middle} of {len(items)}"),
         search=_samples(items[middle:cut], f"{note}: the next {cut - middle}"),
         report=_samples(items[cut:], f"{note}: the last {len(items) - cut} of {len(items)}"),
+    )
+
+
+def seeded(part: Part) -> SampleSplit:
+    """Seeded arrays in place of samples, for random weights alone (rule S5); none to report on."""
+    from jetlift.runtime.feeds import random_feeds
+
+    items = []
+    for seed in range(_SEEDED + 1):
+        feeds = random_feeds(part, seed)
+        content = b"".join(feeds[spec.name].tobytes() for spec in part.inputs)
+        items.append(Item(_digest(content), (feeds,)))
+    note = "seeded arrays, for random weights: scales are structure only"
+    return SampleSplit(
+        calibration=_samples(items[:_SEEDED], note),
+        search=_samples(items[_SEEDED:], note),
+        report=_samples([], note),
     )
 
 

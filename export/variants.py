@@ -6,6 +6,8 @@ Rules:
         reported comes from the third, which is read once. A variant that misses its budget there
         is refused, never searched again.
     V3  What must stay FP32 in 16 bits is found on calibration samples.
+    V4  With random weights nothing is searched, measured or kept wide: everything that can be
+        narrow is, and no figure is written.
 """
 
 from __future__ import annotations
@@ -17,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from jetlift.export import fidelity, graph
 from jetlift.export.judging import PartJudge
+from jetlift.export.precision import weight_only
 from jetlift.export.precision.estimate import RANKED_FOR, saved_by_int8
 from jetlift.export.precision.evaluate import Evaluator, fingerprint_of, open_log
 from jetlift.export.precision.fp16 import Typed, to_half
 from jetlift.export.precision.fp16_wide import TOLERANCE, find_wide
 from jetlift.export.precision.int8 import Quantised, SearchOptions, to_int8
+from jetlift.export.precision.weight_only import to_weight_only
 from jetlift.jetson.facts import device
 from jetlift.runtime.bundle import sha256_of
 from jetlift.runtime.errors import UsageError
@@ -44,7 +48,10 @@ if TYPE_CHECKING:
 WIDE_SAMPLES = 4
 # BF16 has three bits less than FP16, so sound graphs lose eight times as much.
 WIDE_TOLERANCES: dict[HalfKind, float] = {"fp16": TOLERANCE, "bf16": 8 * TOLERANCE}
-HALVES: dict[str, HalfKind] = {"fp16": "fp16", "bf16": "bf16", "int8-fp16": "fp16"}
+INT8 = ("int8", "int8-fp16")  # with scales of activations, which samples choose
+HALVES: dict[str, HalfKind] = {
+    "fp16": "fp16", "bf16": "bf16", "int8-fp16": "fp16", "int8w-fp16": "fp16", "int4w-fp16": "fp16",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -109,13 +116,15 @@ class PartWriter:
         for precision in precisions:
             if precision == "fp32":
                 continue
-            if precision.startswith("int8"):
+            if precision in INT8:
                 quantised = quantised or self._quantised()
                 made = self._from_int8(precision, quantised)
+            elif precision in weight_only.BITS:
+                made = self._with_narrow_weights(precision)
             else:
                 made = self._halved(HALVES[precision])
             variant, near = self._save(precision, made), self.source.model
-            if precision.startswith("int8") and quantised is not None:
+            if precision in INT8 and quantised is not None:
                 variant = replace(variant, quantisation=quantised.quantisation)
                 near = quantised.treated  # whose tensors are not fp32's own
             if measured is not None and expected is not None and metric is not None:
@@ -135,6 +144,13 @@ class PartWriter:
         """The float graph in 16 bits, with what must stay FP32 on real samples."""
         return to_half(self.source.model, kind, wide=self._found_wide(kind))
 
+    def _with_narrow_weights(self, precision: str) -> Typed:
+        """The float graph, in 16 bits where asked, with its weights in integers."""
+        kind = HALVES.get(precision)
+        wide = Typed(self.source.model, ()) if kind is None else self._halved(kind)
+        stored = to_weight_only(wide.model, weight_only.BITS[precision])
+        return Typed(stored.model, (*wide.kept_wide, *stored.kept_wide))
+
     def _from_int8(self, precision: str, quantised: Quantised) -> Typed:
         """The INT8 graph as it is, or with a rest in 16 bits."""
         kind, typed = HALVES.get(precision), quantised.typed
@@ -143,13 +159,16 @@ class PartWriter:
         # One rounding flips integers far down, so here only overflows are looked for; what the
         # float graph loses by rounding was found on the float graph.
         start = self._found_wide(kind)
-        found = find_wide(typed.model, self._few(), kind=kind, tolerance=math.inf, start=start)
-        halved = to_half(typed.model, kind, wide=found.wide)
+        wide = start
+        if not self.random:
+            few = self._few()
+            wide = find_wide(typed.model, few, kind=kind, tolerance=math.inf, start=start).wide
+        halved = to_half(typed.model, kind, wide=wide)
         return Typed(halved.model, (*typed.kept_wide, *halved.kept_wide))
 
     def _found_wide(self, kind: HalfKind) -> dict[str, str]:
         """What must stay FP32 in the float graph, found once for all variants with this type."""
-        if self.split is None:
+        if self.split is None or self.random:  # V4
             return {}
         if kind not in self._wide:
             told = f"{self.source.name}: what must stay fp32 in {kind}"
@@ -172,7 +191,8 @@ class PartWriter:
         if self.split is None:
             raise UsageError("int8 needs samples", expected="--samples DIR")
         search, calibration = self.split.search, self.split.calibration
-        metric = PartJudge(self.folder, self.files, self.source, self.tell).metric(search)
+        judge = PartJudge(self.folder, self.files, self.source, self.tell)
+        metric = fidelity.VectorMetric() if self.random else judge.metric(search)
         lines = () if self.random else fidelity.parse_budget(self.source.budget_for(metric))
         rows = self._cost(self.files[self.source.name]).nodes
         operations = {row.name: row.operations for row in rows if row.weighted}
@@ -186,11 +206,13 @@ class PartWriter:
                 evaluator,
                 operations,
                 saved_s=saved_by_int8(rows, device(RANKED_FOR)),
-                options=replace(self.settings.search, keep=self.settings.keep),
+                options=self._search_options(),
                 samples=search.described,
                 tell=lambda doing, share: self.tell(f"{told}: {doing}", share),
             )
 
+        if self.random:
+            return _unjudged(search_with(None))
         if self.settings.log is None:
             return search_with(None)
         key = [
@@ -202,6 +224,12 @@ class PartWriter:
         ]
         with open_log(self.settings.log(self.source.name), fingerprint_of(key)) as log:
             return search_with(log)
+
+    def _search_options(self) -> SearchOptions:
+        """How much the search may do; nothing with random weights (rule V4)."""
+        if self.random:
+            return SearchOptions(time_limit_s=0.0, keep=True)
+        return replace(self.settings.search, keep=self.settings.keep)
 
     def _save(self, precision: str, typed: Typed) -> Variant:
         path = self.folder / f"{self.source.name}.{precision}.onnx"
@@ -237,3 +265,9 @@ class PartWriter:
         inputs = self.source.part.inputs
         arrays = graph.example(inputs)
         return [{spec.name: array for spec, array in zip(inputs, arrays, strict=True)}]
+
+
+def _unjudged(quantised: Quantised) -> Quantised:
+    """The same without what was measured on the way: it would be a figure of noise (rule V4)."""
+    told = replace(quantised.quantisation, curve=(), search=None, evaluations=0, finished=True)
+    return replace(quantised, quantisation=told)

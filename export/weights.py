@@ -15,8 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jetlift.export import random_weights
 from jetlift.runtime.bundle import sha256_of
-from jetlift.runtime.errors import ArtefactError, InputError, MachineError, MissingPackageError
+from jetlift.runtime.errors import (
+    ArtefactError,
+    InputError,
+    MachineError,
+    MissingPackageError,
+    UsageError,
+)
 from jetlift.runtime.manifest import Weights
 
 if TYPE_CHECKING:
@@ -27,6 +34,8 @@ if TYPE_CHECKING:
 
 PACKAGE_WORD = "package"
 _HUB_PATTERNS = ["config.json", "*.safetensors", "tokenizer.json", "*.json"]
+# A second, wider copy of weights whose own precision is enough (openai/whisper-large-v3 has one).
+_HUB_LEFT = ["*.fp32-*"]
 
 
 @dataclass(frozen=True)
@@ -100,13 +109,23 @@ def local_or_hub(source: str) -> Path:
     """Turn a folder, a safetensors file or a hub id (`owner/name[@revision]`) into a local path.
 
     Raises:
+        UsageError: Packaged or random weights, which this recipe does not have.
         InputError: A path that is neither a folder nor a safetensors file.
         MachineError: The hub cannot be reached or does not have it.
     """
+    if source == PACKAGE_WORD:
+        raise UsageError(
+            "No package ships the weights of this model", expected="A folder or a hub id"
+        )
+    if random_weights.seed_of(source) is not None:
+        raise UsageError(
+            "This model has no random form", expected="Weights: a folder, a hub id, or 'package'"
+        )
     path = Path(source).expanduser()
     if path.is_dir() or (path.is_file() and path.suffix == ".safetensors"):
         return path
-    looks_local = path.exists() or source.startswith((".", "/", "~")) or source.count("/") != 1
+    one_slash = source.partition("@")[0].count("/") == 1  # a revision may have more: refs/pr/1
+    looks_local = path.exists() or source.startswith((".", "/", "~")) or not one_slash
     if looks_local:
         raise InputError(
             f"Weights {source!r} are not a folder, a .safetensors file or a hub id",
@@ -127,7 +146,10 @@ def _from_hub(source: str) -> Path:
     repo_id, _, revision = source.partition("@")
     try:
         folder = huggingface_hub.snapshot_download(
-            repo_id, revision=revision or None, allow_patterns=_HUB_PATTERNS
+            repo_id,
+            revision=revision or None,
+            allow_patterns=_HUB_PATTERNS,
+            ignore_patterns=_HUB_LEFT,
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise MachineError(
@@ -147,14 +169,38 @@ def weights_file(folder: Path) -> Path:
     if folder.is_file():
         return folder
     found = sorted(folder.glob("*.safetensors"))
+    if (folder / "model.safetensors") in found:
+        return folder / "model.safetensors"  # what lies beside it has other programs' names
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
         raise InputError(
             f"{folder} has these safetensors files: {names}",
-            expected="Exactly one, named model.safetensors",
+            expected="One named model.safetensors, or a single one",
             do="Save the model with save_pretrained(..., safe_serialization=True)",
         )
     return found[0]
+
+
+def read_safetensors(file: Path) -> dict[str, npt.NDArray[Any]]:
+    """Read weights, floats in float32 whatever they are stored in (rule W3).
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    import numpy as np
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{file} cannot be read as safetensors: {error}", expected="An undamaged file"
+        ) from error
+    return {
+        name: np.asarray(tensor.float() if tensor.is_floating_point() else tensor)
+        for name, tensor in tensors.items()
+    }
 
 
 def describe(source: str, file: Path, *, hub_id: str, licence: str) -> Weights:
@@ -193,6 +239,7 @@ def pretrained(
             state_dict={name: torch.from_numpy(np.array(array)) for name, array in state.items()},
             attn_implementation="eager",
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that they are told below, and not in a traceback
         )
     wrong = {key: sorted(info[key])[:3] for key in ("missing_keys", "unexpected_keys") if info[key]}
     if wrong or info["mismatched_keys"]:

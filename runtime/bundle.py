@@ -206,6 +206,10 @@ def _named_files(manifest: Manifest) -> Iterator[str]:
             yield part.preprocess.tokenizer
         if isinstance(part.preprocess, AudioPreprocess):
             yield part.preprocess.filters
+        if part.detection is not None:
+            yield part.detection.labels
+        if part.classification is not None:
+            yield part.classification.labels
 
 
 def _files_outside_engines(folder: Path) -> Iterator[str]:

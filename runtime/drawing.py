@@ -155,6 +155,13 @@ def box_overlay(
     return drawn
 
 
+def with_warning(picture: Picture, text: str) -> Picture:
+    """A picture under a strip that warns whoever sees it later."""
+    strip = _paper(24, picture.shape[1])
+    _write(strip, _shortened(text, picture.shape[1] - 12, 0.5), (6, 17), 0.5, ALARM)
+    return np.vstack([strip, picture])
+
+
 def kind_colour(kind: int) -> tuple[int, int, int]:
     """A colour (BGR) for a number, unlike those of its neighbours: hues a golden section apart."""
     hue = np.uint8(round(kind * 0.618034 % 1 * 179))

@@ -13,7 +13,7 @@ from jetlift.runtime.jsonform import field
 
 SCHEMA_VERSION = 1
 
-Precision = Literal["fp32", "fp16", "bf16", "int8", "int4w"]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "int8w", "int4w"]
 Rest = Literal["fp32", "fp16", "bf16"]
 DType = Literal["float32", "float16", "int64", "int32", "int8", "uint8", "bool"]
 
@@ -21,6 +21,7 @@ DType = Literal["float32", "float16", "int64", "int32", "int8", "uint8", "bool"]
 RELATIVE_PATH = r"(?:[A-Za-z0-9_][A-Za-z0-9_.+-]*/)*[A-Za-z0-9_][A-Za-z0-9_.+-]*"
 SHA256 = r"[0-9a-f]{64}"
 NAME = r"[a-z0-9][a-z0-9_-]*"
+MODEL = r"[a-z0-9][a-z0-9_.-]*"
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,20 @@ class TensorSpec:
     )
     max_shape: tuple[int, ...] | None = field(
         doc="Largest shape to build for (inputs only)", default=None
+    )
+
+
+@dataclass(frozen=True)
+class FrameInput:
+    """The preprocessing is in the graph: its input takes whole frames, uint8 NHWC in BGR order."""
+
+    size_wh: tuple[int, ...] = field(doc="Width and height of the frames in pixels")
+    checked_frames: int = field(
+        doc="Number of frames, real and drawn, whose pixels were compared with those of the "
+        "preprocessing outside the graph"
+    )
+    largest_difference: float = field(
+        doc="Largest difference found in what the part's own graph gets, in levels of 255"
     )
 
 
@@ -61,6 +76,10 @@ class ImagePreprocess:
     mean: tuple[float, ...] = field(doc="Mean per channel, in the model's channel order")
     std: tuple[float, ...] = field(doc="Standard deviation per channel")
     pad_value: int = field(doc="Grey level of letterbox padding", default=114)
+    inside: FrameInput | None = field(
+        doc="Set where all of this is done in the graph; null where it is done before it",
+        default=None,
+    )
 
 
 @dataclass(frozen=True)
@@ -71,8 +90,18 @@ class TextPreprocess:
     tokenizer: str = field(doc="Path of tokenizer.json in the bundle", pattern=RELATIVE_PATH)
     max_tokens: int = field(doc="Longest sequence, special tokens included")
     ids: str = field(doc="Graph input for token ids")
-    mask: str = field(doc="Graph input for the attention mask")
+    mask: str | None = field(
+        doc="Graph input for the attention mask; null where the graph needs none", default=None
+    )
     type_ids: str | None = field(doc="Graph input for token type ids", default=None)
+    pad_to: int | None = field(
+        doc="Length every text is padded to, for a graph that reads padding as well; null pads a "
+        "batch to its longest text",
+        default=None,
+    )
+    pad_id: int | None = field(
+        doc="Token id of padding; null takes the one that the tokenizer names", default=None
+    )
 
 
 @dataclass(frozen=True)
@@ -103,6 +132,33 @@ class Detection:
     score_threshold: float = field(doc="Boxes below this score are dropped")
     iou_threshold: float = field(
         doc="Of two boxes of one class that overlap more, the better stays"
+    )
+
+
+@dataclass(frozen=True)
+class Classification:
+    """How a classifier's raw output becomes labels."""
+
+    output: str = field(doc="Graph output with one raw score (logit) per class, [batch, classes]")
+    labels: str = field(
+        doc="Path of the class names in the bundle, one per line, in the order of the scores",
+        pattern=RELATIVE_PATH,
+    )
+
+
+@dataclass(frozen=True)
+class ZeroShot:
+    """How a picture's embedding and those of words become scores: facts of the checkpoint."""
+
+    image: str = field(doc="Part that encodes pictures", pattern=NAME)
+    text: str = field(doc="Part that encodes words", pattern=NAME)
+    logit_scale: float = field(doc="Factor on the cosine of two embeddings")
+    logit_bias: float = field(doc="Added to that; 0 where the model has none")
+    scores: Literal["softmax", "sigmoid"] = field(
+        doc="softmax: the words share a whole of 1; sigmoid: each word is judged by itself"
+    )
+    template: str = field(
+        doc="The sentence a word is put into where the user gives none; {} stands for the word"
     )
 
 
@@ -237,6 +293,9 @@ class Part:
     detection: Detection | None = field(
         doc="How the raw output becomes boxes; null where it is no detector", default=None
     )
+    classification: Classification | None = field(
+        doc="How the raw output becomes labels; null where it is no classifier", default=None
+    )
 
 
 @dataclass(frozen=True)
@@ -265,7 +324,7 @@ class Manifest:
 
     schema_version: int = field(doc="Version of this schema")
     jetlift: str = field(doc="Version of jetlift that wrote the bundle")
-    model: str = field(doc="Recipe name, or the name of one's own graph", pattern=NAME)
+    model: str = field(doc="Recipe name, or the name of one's own graph", pattern=MODEL)
     tasks: tuple[str, ...] = field(doc="What `jetlift run` can do with it, the default first")
     weights: Weights = field(doc="Where the weights come from")
     parts: dict[str, Part] = field(doc="Parts by name; engine files carry the name", keys=NAME)
@@ -274,3 +333,6 @@ class Manifest:
     )
     tools: dict[str, str] = field(doc="Versions of the tools that made the bundle")
     files: tuple[FileEntry, ...] = field(doc="Every file outside engines/ but bundle.json itself")
+    zero_shot: ZeroShot | None = field(
+        doc="How pictures are compared with words; null where the model cannot", default=None
+    )

@@ -2,7 +2,7 @@
 
 Rules:
     R1  `results.jsonl` has one line per input, in order; arrays go to `results.npz`, pictures to
-        `pictures/`, and a single video also becomes `annotated.mp4`.
+        `pictures/`, captions to `captions/`, and a single video also becomes `annotated.mp4`.
     R2  An input that cannot be read is counted and named, and the rest goes on.
     R3  Whatever ends the run early, the sources are closed and no file looks finished that is not.
 """
@@ -10,9 +10,11 @@ Rules:
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from jetlift.runtime.captions import CaptionSink
+from jetlift.runtime.drawing import with_warning
 from jetlift.runtime.errors import InputError
 from jetlift.runtime.manifest import AudioPreprocess, TextPreprocess
 from jetlift.runtime.sinks import JsonlSink, NpzSink, PictureSink, VideoSink
@@ -21,7 +23,7 @@ from jetlift.runtime.sources import Frame, open_source
 from jetlift.runtime.texts import open_texts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     Inputs = Source | TextSource | SoundSource
 
 RESULTS_NAME, ARRAYS_NAME = "results.jsonl", "results.npz"
-PICTURES_FOLDER, VIDEO_NAME = "pictures", "annotated.mp4"
+PICTURES_FOLDER, CAPTIONS_FOLDER, VIDEO_NAME = "pictures", "captions", "annotated.mp4"
 _VIDEO_FPS = 30.0
 
 
@@ -48,11 +50,13 @@ class RunSummary:
         done: Inputs with a result.
         skipped: Inputs that could not be read, with the reason.
         out: Where the results lie, or None.
+        notes: What the user should know of the inputs.
     """
 
     done: int
     skipped: tuple[tuple[str, str], ...]
     out: Path | None
+    notes: tuple[str, ...] = ()
 
 
 def open_inputs(
@@ -66,7 +70,7 @@ def open_inputs(
     """
     preprocess = bundle.part(part)[1].preprocess
     if isinstance(preprocess, TextPreprocess):
-        return open_texts(inputs, limit=limit)
+        return open_texts(inputs, limit=limit, literal=True)
     if isinstance(preprocess, AudioPreprocess):
         return open_sounds(inputs, limit=limit)
     return open_source(inputs, limit=limit)
@@ -79,6 +83,7 @@ def run_task(
     out: Path | None = None,
     show: Callable[[dict[str, Any]], None] | None = None,
     advance: Callable[[], None] | None = None,
+    mark: Mapping[str, Any] | None = None,
 ) -> RunSummary:
     """Process every input of a source (rules R1 to R3).
 
@@ -88,6 +93,8 @@ def run_task(
         out: Folder for the results; it must be new or empty. None writes nothing.
         show: Called with each result.
         advance: Called after each input.
+        mark: Fields to add to every result and to tell on every picture, as that the weights
+            are random.
 
     Raises:
         InputError: The folder holds files already, or no input could be read.
@@ -95,9 +102,11 @@ def run_task(
     """
     done = 0
     with ExitStack() as stack:
-        writer = stack.enter_context(_Writer(task, source, out)) if out is not None else None
+        writer = None
+        if out is not None:
+            writer = stack.enter_context(_Writer(task, source, out, mark))
         for item in source:
-            outcome = task.process(item)
+            outcome = _marked(task.process(item), mark)
             if writer is not None:
                 writer.write(item, outcome)
             if show is not None:
@@ -106,13 +115,19 @@ def run_task(
             if advance is not None:
                 advance()
     skipped = tuple((entry.source, entry.reason) for entry in getattr(source, "skipped", ()))
-    return RunSummary(done, skipped, out)
+    return RunSummary(done, skipped, out, task.notes)
+
+
+def _marked(outcome: Outcome, mark: Mapping[str, Any] | None) -> Outcome:
+    return replace(outcome, fields=outcome.fields | dict(mark)) if mark else outcome
 
 
 class _Writer:
     """The sinks of one run."""
 
-    def __init__(self, task: Task, source: Inputs, out: Path) -> None:
+    def __init__(
+        self, task: Task, source: Inputs, out: Path, mark: Mapping[str, Any] | None = None
+    ) -> None:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise InputError(
                 f"{out} is there already and not empty",
@@ -120,9 +135,11 @@ class _Writer:
                 do="Choose another one with -o",
             )
         self._task, self._out, self._stack = task, out, ExitStack()
+        self._warning = ", ".join(f"{name}: {value}" for name, value in (mark or {}).items())
         self._fps = getattr(source, "fps", None)
         self._pictures: PictureSink | None = None
         self._video: VideoSink | None = None
+        self._captions: CaptionSink | None = None
 
     def __enter__(self) -> Self:
         self._lines = self._stack.enter_context(JsonlSink(self._out / RESULTS_NAME))
@@ -143,9 +160,14 @@ class _Writer:
         if outcome.arrays:
             row = (fields["source"], fields["index"], fields["time_s"], outcome.arrays)
             self._arrays.write(*row)
+        if outcome.files:
+            self._captions = self._captions or CaptionSink(self._out / CAPTIONS_FOLDER)
+            self._captions.write(item.source, outcome.files)
         drawn = self._task.draw(item, outcome)
         if drawn is None or not isinstance(item, Frame):
             return
+        if self._warning:
+            drawn = with_warning(drawn, self._warning)
         if self._fps is not None:
             if self._video is None:
                 path, fps = self._out / VIDEO_NAME, self._fps or _VIDEO_FPS

@@ -2,7 +2,7 @@
 
 Rules:
     T1  A text longer than `max_tokens` is cut there, and `Prepared.truncated` says so.
-    T2  A batch is padded to its longest text; the mask is 0 on padding.
+    T2  A batch is padded to its longest text, or each text to `pad_to`; the mask is 0 on padding.
     T3  A blank text is refused: its embedding would rank like any other and mean nothing.
     T4  Truncation and padding that tokenizer.json asks for itself are put aside for T1 and T2.
 """
@@ -60,7 +60,8 @@ class TextPreparer:
     def __init__(self, spec: TextPreprocess, tokenizer_path: Path) -> None:
         self._spec = spec
         self._tokenizer = open_tokenizer(tokenizer_path)
-        self._padding_id = _padding_id(self._tokenizer)
+        named = spec.pad_id
+        self._padding_id = _padding_id(self._tokenizer) if named is None else named
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(spec.max_tokens)
 
@@ -87,9 +88,10 @@ class TextPreparer:
         encodings = self._tokenizer.encode_batch(list(texts))
         lengths = tuple(len(encoding.ids) for encoding in encodings)
         feeds = {
-            self._spec.ids: self._padded([item.ids for item in encodings], self._filler(lengths)),
-            self._spec.mask: self._padded([item.attention_mask for item in encodings], 0),
+            self._spec.ids: self._padded([item.ids for item in encodings], self._filler(lengths))
         }
+        if self._spec.mask is not None:
+            feeds[self._spec.mask] = self._padded([item.attention_mask for item in encodings], 0)
         if self._spec.type_ids is not None:
             feeds[self._spec.type_ids] = self._padded([item.type_ids for item in encodings], 0)
         return Prepared(feeds, lengths, tuple(bool(item.overflowing) for item in encodings))
@@ -97,7 +99,7 @@ class TextPreparer:
     def _filler(self, lengths: tuple[int, ...]) -> int:
         if self._padding_id is not None:
             return self._padding_id
-        if len(set(lengths)) > 1:
+        if len({*lengths, self._spec.pad_to or lengths[0]}) > 1:
             raise UsageError(
                 "This tokenizer names no padding token",
                 expected="Texts of one length, or a batch of one",
@@ -105,7 +107,8 @@ class TextPreparer:
         return 0
 
     def _padded(self, rows: Sequence[Sequence[int]], filler: int) -> Ids:
-        padded = np.full((len(rows), max(map(len, rows))), filler, np.int64)
+        length = self._spec.pad_to or max(map(len, rows))
+        padded = np.full((len(rows), length), filler, np.int64)
         for target, row in zip(padded, rows, strict=True):
             target[: len(row)] = row
         return padded

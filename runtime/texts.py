@@ -5,6 +5,9 @@ Rules:
         lines counted, so that it finds the line again.
     X2  Files are UTF-8, with or without a byte order mark. One that is not is left out, counted
         and named in `skipped`. Where no text could be read, the end is an InputError.
+    X3  Where the caller allows it, an argument is a text itself if it names nothing that is there,
+        is no *.txt, and has white space or a character beyond ASCII. A single word is told from a
+        misspelt name by nothing, so it goes through standard input.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jetlift.runtime import listing
@@ -21,10 +25,9 @@ from jetlift.runtime.listing import Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
 
-STANDARD_INPUT = "-"
+STANDARD_INPUT, ARGUMENT = "-", "argument"
 _SUFFIXES = frozenset({".txt"})
 
 
@@ -33,7 +36,7 @@ class TextItem:
     """One text on its way to a task.
 
     Attributes:
-        source: The file it comes from, or `-` for standard input.
+        source: The file it comes from, `-` for standard input, or `argument` (rule X3).
         index: Its line in the source, from 0.
         text: The line without its end.
     """
@@ -53,7 +56,9 @@ class TextSource(Closing):
 
     count: int | None = None
 
-    def __init__(self, inputs: Sequence[Path | None], *, limit: int | None = None) -> None:
+    def __init__(
+        self, inputs: Sequence[Path | TextItem | None], *, limit: int | None = None
+    ) -> None:
         self._inputs, self._limit = tuple(inputs), limit
         self.skipped: list[Skipped] = []
 
@@ -67,7 +72,10 @@ class TextSource(Closing):
         if not delivered:
             raise self._nothing_read()
 
-    def _items(self, path: Path | None) -> Iterator[TextItem]:
+    def _items(self, path: Path | TextItem | None) -> Iterator[TextItem]:
+        if isinstance(path, TextItem):
+            yield path
+            return
         if path is None:
             yield from _texts(STANDARD_INPUT, _standard_input())
             return
@@ -92,12 +100,15 @@ class TextSource(Closing):
         """Nothing is held open: each file is read at once."""
 
 
-def open_texts(inputs: Sequence[str], *, limit: int | None = None) -> TextSource:
-    """Open the inputs of a run on texts (rules X1 and X2).
+def open_texts(
+    inputs: Sequence[str], *, limit: int | None = None, literal: bool = False
+) -> TextSource:
+    """Open the inputs of a run on texts (rules X1 to X3).
 
     Args:
         inputs: .txt files, folders of them, patterns, or `-` for standard input.
         limit: Stop after this many texts.
+        literal: Whether an argument may be a text itself.
 
     Raises:
         InputError: One of them cannot be used.
@@ -107,15 +118,28 @@ def open_texts(inputs: Sequence[str], *, limit: int | None = None) -> TextSource
         raise UsageError("No input was named", expected="A .txt file, a folder, or - for a pipe")
     if limit is not None and limit < 1:
         raise UsageError(f"Got a limit of {limit} texts", expected="At least 1")
-    paths: list[Path | None] = []
-    for name in inputs:
+    paths: list[Path | TextItem | None] = []
+    for place, name in enumerate(inputs):
         if name == STANDARD_INPUT:
             paths.append(None)
+        elif literal and _is_text(name):
+            paths.append(TextItem(ARGUMENT, place, name))
         else:
             paths += listing.expand(
                 name, what="text files", in_folder=_SUFFIXES, in_pattern=_SUFFIXES
             )
     return TextSource(paths, limit=limit)
+
+
+def _is_text(name: str) -> bool:
+    """Whether an argument is a text itself (rule X3)."""
+    spaced = any(character.isspace() for character in name)
+    if not name.strip() or name.endswith(tuple(_SUFFIXES)) or not (spaced or not name.isascii()):
+        return False
+    try:
+        return not Path(name).exists()
+    except (OSError, ValueError):  # longer than any name, or with a null byte
+        return True
 
 
 def _texts(source: str, lines: Iterable[str]) -> Iterator[TextItem]:

@@ -118,6 +118,49 @@ def test_an_engine_library_that_is_missing_is_named_with_its_extra(
     assert told == ["openvino", "cpu", 4]
 
 
+def test_pictures_are_labelled_in_any_words_with_tokenizers_alone(
+    wheel: Path, tmp_path: Path
+) -> None:
+    from helpers.words_bundle import words_bundle
+
+    environment = Environment(tmp_path / "venv")
+    environment.pip("install", *CONSTRAINTS, wheel, "tokenizers")
+    bundle = words_bundle(tmp_path / "words")
+    told = _python(
+        environment,
+        f"""
+        import json, sys
+        import numpy as np
+        from jetlift.runtime import Bundle, open_task
+        from jetlift.runtime.prompts import build_prompts
+        from jetlift.runtime.session.fake import FakeSession
+        from jetlift.runtime.sources import Frame
+
+        bundle = Bundle.open({str(bundle.folder)!r})
+        table = np.random.default_rng(0).standard_normal((514, 8)).astype(np.float32)
+
+        def encode(feeds):  # stands for an engine, which a device has and this environment lacks
+            if "input_ids" in feeds:
+                return {{"embedding": table[feeds["input_ids"]].sum(axis=1)}}
+            return {{"embedding": table[:1], "patch_tokens": np.zeros((1, 16, 8), np.float32)}}
+
+        def session(name):
+            part = bundle.part(name)[1]
+            return FakeSession(part.inputs, part.outputs, encode)
+
+        made_by = {{"precision": "fp32", "target": "cpu"}}
+        prompts = build_prompts(bundle, session("text"), ["dog", "cat"], **made_by)
+        task = open_task("classify", bundle, session("image"), precision="fp32", prompts=prompts)
+        fields = task.run(Frame("p", 0, None, np.zeros((9, 9, 3), np.uint8)))
+        loaded = sorted({{name.split(".")[0] for name in sys.modules}})
+        print(json.dumps({{"labels": fields["labels"], "loaded": loaded}}))
+        """,
+    )
+    assert set(told["labels"]) == {"dog", "cat"}
+    heavy = NEVER_ON_A_DEVICE | ENGINE_LIBRARIES | ONLY_FOR_THE_COMMAND_LINE
+    assert not set(told["loaded"]) & heavy
+
+
 # The command line.
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     import numpy.typing as npt
     import onnx_ir as ir
@@ -122,12 +122,19 @@ class Site:
         return np.asarray(product.reshape(len(inputs), -1))
 
 
-def find_sites(graph: ir.Graph) -> tuple[list[Site], list[str]]:
-    """What there is to quantise, and the nodes that stay wide with the reason (T1, T2)."""
+def find_sites(
+    graph: ir.Graph, kinds: Collection[str] = ("FLOAT",)
+) -> tuple[list[Site], list[str]]:
+    """What there is to quantise, and the nodes that stay wide with the reason (T1, T2).
+
+    Args:
+        graph: The graph.
+        kinds: Types of weights that count.
+    """
     sites: list[Site] = []
     kept_wide: list[str] = []
     for node in graph:
-        site = _site_of(node)
+        site = _site_of(node, kinds)
         if site is None:
             continue
         if site.is_conv and site.activation.is_graph_input():
@@ -145,7 +152,7 @@ def by_activation(sites: Sequence[Site]) -> dict[str, list[Site]]:
     return groups
 
 
-def _site_of(node: ir.Node) -> Site | None:
+def _site_of(node: ir.Node, kinds: Collection[str]) -> Site | None:
     """What there is to quantise at a node, or None (T1)."""
     if node.op_type not in ("MatMul", "Gemm", "Conv"):
         return None
@@ -153,7 +160,7 @@ def _site_of(node: ir.Node) -> Site | None:
     if activation is None or weight is None or weight.const_value is None:
         return None
     rank = len(weight.const_value.shape)
-    if activation.const_value is not None or rank < 2 or weight.const_value.dtype.name != "FLOAT":
+    if activation.const_value is not None or rank < 2 or weight.const_value.dtype.name not in kinds:
         return None
     attributes = node.attributes
     if node.op_type == "Conv":

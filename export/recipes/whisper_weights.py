@@ -1,38 +1,69 @@
-"""Whisper's weights under the names that transformers gives them, from either kind of file."""
+"""Whisper's weights under the names that transformers gives them, from whichever kind of file."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from jetlift.export import ctranslate2
+from jetlift.export import ctranslate2, weights
 from jetlift.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 State: TypeAlias = dict[str, npt.NDArray[np.float32]]
+INDEX = "model.safetensors.index.json"
 _WEIGHT_AND_BIAS, _NORM = ("weight", "bias"), ("gamma", "beta")
 
 
-def state_of_safetensors(file: Path) -> State:
-    """Read weights as the hub has them.
+def read_folder(path: Path) -> tuple[Path, Path, State]:
+    """Read weights as the hub has them: in one file, or in several with an index.
+
+    The hub's larger models are in float16; each number is the same in float32, which they become.
+
+    Args:
+        path: A folder, or a safetensors file in one.
+
+    Returns:
+        The folder, the file that stands for the weights (the index where there are several), and
+        the weights.
 
     Raises:
-        InputError: The file cannot be read.
+        InputError: A file is missing, damaged, or not of safetensors.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    index = path / INDEX
+    if path.is_dir() and index.is_file() and not (path / "model.safetensors").is_file():
+        return path, index, _read_shards(index)
+    file = weights.weights_file(path)
+    return file.parent, file, weights.read_safetensors(file)
 
+
+def _read_shards(index: Path) -> State:
     try:
-        return dict(load_file(file))
-    except (SafetensorError, OSError) as error:
+        named = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        places = {str(name): str(file) for name, file in named.items()}
+    except (OSError, ValueError, KeyError, AttributeError) as error:
         raise InputError(
-            f"{file} cannot be read as safetensors: {error}", expected="An undamaged file"
+            f"{index} cannot be read: {error}", expected="An index with a weight_map"
         ) from error
+    state: State = {}
+    for file in sorted(set(places.values())):
+        if Path(file).name != file or not file.endswith(".safetensors"):
+            raise InputError(
+                f"{index} names the file {file!r}", expected="Safetensors files beside it"
+            )
+        state |= weights.read_safetensors(index.parent / file)
+    wrong = sorted(state.keys() ^ places.keys())
+    if wrong:
+        raise InputError(
+            f"{index} and its files do not name the same weights: {', '.join(wrong[:3])}",
+            expected="Every weight in one of the files",
+        )
+    return state
 
 
 def state_of_ctranslate2(path: Path, layers: int) -> State:

@@ -6,24 +6,34 @@ Rules:
     E2  An engine whose passport says anything else is never loaded and never passed over.
     E3  Where OpenVINO is not installed, ONNX Runtime computes instead, and a notice says so.
     E4  `cpu-onnxruntime` is the reference, straight from the ONNX.
+    E5  `gpu` and `gpu-smNN`, `rtx-smNN` and the boards are TensorRT's: an engine has to be built,
+        since building takes minutes. The library is the one that the passport's judgement names.
+    E6  An engine that brings code for the host (a version-compatible one) may run it only where its
+        passport, whose hash of the file holds, says that it is one.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING, Literal
+import re
+import shlex
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from jetlift.runtime.errors import EngineLibraryError, PassportError, UnknownNameError
-from jetlift.runtime.session.base import EngineInfo, Session, check_feeds
+from jetlift.runtime.errors import PassportError, UnknownNameError
+from jetlift.runtime.session.base import EngineInfo, GpuOptions, Session, check_feeds
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from jetlift.runtime.bundle import Bundle
+    from jetlift.runtime.passport import Passport
+    from jetlift.runtime.session.trt_library import Library
 
-__all__ = ["EngineInfo", "Session", "check_feeds", "open_onnx", "open_session"]
+__all__ = ["EngineInfo", "GpuOptions", "Session", "check_feeds", "open_onnx", "open_session"]
 
-CPU, REFERENCE, RTX = "cpu", "cpu-onnxruntime", "rtx-"
+CPU, REFERENCE = "cpu", "cpu-onnxruntime"
+# What a target of TensorRT's can be called; which of them there are is a matter of jetlift.engines.
+_GPU = re.compile(r"gpu(?:-sm\d+)?|rtx-sm\d+|(?:[a-z0-9]+-)*(?:orin|thor|xavier)(?:-[a-z0-9]+)*")
 FALLBACK_ADVICE = (
     "Its results are right, but INT8 and FP16 run no faster than FP32 there; "
     "for the real engine: pip install 'jetlift[cpu]'"
@@ -37,16 +47,18 @@ def open_session(
     *,
     target: str = CPU,
     threads: int | None = None,
+    gpu: GpuOptions | None = None,
     notices: list[str] | None = None,
 ) -> Session:
-    """Open a variant of a bundle's part for running (rules E1 to E4).
+    """Open a variant of a bundle's part for running (rules E1 to E6).
 
     Args:
         bundle: A verified bundle.
         part: Name of the part.
         precision: Name of the variant.
         target: `cpu`, `cpu-onnxruntime`, or a target whose engines this machine can load.
-        threads: Threads to compute with; None leaves it to the library.
+        threads: Threads of the processor to compute with; None leaves it to the library.
+        gpu: How to run on a GPU; no matter elsewhere.
         notices: Takes sentences the user should read.
 
     Raises:
@@ -57,37 +69,85 @@ def open_session(
     """
     name, described = bundle.part(part)
     onnx = bundle.path(bundle.variant(name, precision).file)
+    tell = [] if notices is None else notices
     if target == CPU and not _installed("openvino"):
-        tell = [] if notices is None else notices
         tell.append(f"OpenVINO is not installed, so ONNX Runtime computes. {FALLBACK_ADVICE}")
     elif target != REFERENCE:
-        return _open_engine(bundle, name, precision, target, threads)
+        admitted = admitted_engine(bundle, name, precision, target, notices=tell)
+        if target == CPU:
+            return _open_on_cpu(bundle, name, precision, admitted, threads)
+        if admitted is not None:
+            return _open_on_gpu(bundle, name, admitted, gpu or GpuOptions())
     from jetlift.runtime.session.onnxruntime import OnnxRuntimeSession
 
     return OnnxRuntimeSession.from_onnx(onnx, threads=threads, part=described)
 
 
-def _open_engine(
-    bundle: Bundle, part: str, precision: str, target: str, threads: int | None
+class Admitted(NamedTuple):
+    """An engine that may load here.
+
+    Attributes:
+        path: Where it lies.
+        passport: What it says it is.
+        library: What is to load it.
+    """
+
+    path: Path
+    passport: Passport
+    library: str
+
+
+def _open_on_cpu(
+    bundle: Bundle, part: str, precision: str, admitted: Admitted | None, threads: int | None
 ) -> Session:
-    """The built engine (rule E2), or on the CPU the compiled ONNX where none is built (rule E1)."""
-    engine = admitted_engine(bundle, part, precision, target)
-    if target != CPU:
-        raise EngineLibraryError(
-            f"The {target} engine may load here, but this version of jetlift has no session for it",
-            expected=f"Target {CPU} or {REFERENCE}",
-        )
+    """The built engine (rule E2), or the compiled ONNX where none is built (rule E1)."""
     from jetlift.runtime.session.openvino import OpenVINOSession
 
     described = bundle.part(part)[1]
-    if engine is not None:
-        return OpenVINOSession.from_engine(engine, threads=threads, part=described)
+    if admitted is not None:
+        return OpenVINOSession.from_engine(admitted.path, threads=threads, part=described)
     onnx = bundle.path(bundle.variant(part, precision).file)
     return OpenVINOSession.from_onnx(onnx, threads=threads, part=described)
 
 
-def admitted_engine(bundle: Bundle, part: str, precision: str, target: str) -> Path | None:
-    """Where the engine of a variant lies, once its passport says `load`.
+def _open_on_gpu(bundle: Bundle, part: str, admitted: Admitted, gpu: GpuOptions) -> Session:
+    """The built engine, by the library that may load it (rules E5, E6)."""
+    from jetlift.runtime.session.tensorrt import TensorRTSession
+
+    settings = admitted.passport.settings
+    library: dict[str, Library] = {
+        "tensorrt": "tensorrt",
+        "tensorrt_lean": "tensorrt_lean",
+        "tensorrt_rtx": "tensorrt_rtx",
+    }
+    if admitted.library not in library:
+        raise PassportError(
+            f"{admitted.path} is an engine of {admitted.library}",
+            expected=f"One of {', '.join(library)} for this target",
+            do="Build it again with: jetlift build",
+        )
+    return TensorRTSession.from_engine(
+        admitted.path,
+        library=library[admitted.library],
+        part=bundle.part(part)[1],
+        cuda_graph=gpu.cuda_graph,
+        mapped=gpu.mapped,
+        overlap=gpu.overlap,
+        host_code=settings is not None and settings.version_compatible,
+    )
+
+
+def admitted_engine(
+    bundle: Bundle, part: str, precision: str, target: str, *, notices: list[str] | None = None
+) -> Admitted | None:
+    """The engine of a variant, once its passport's judgement is `load`.
+
+    Args:
+        bundle: A verified bundle.
+        part: Name of the part.
+        precision: Name of the variant.
+        target: Name of the target.
+        notices: Takes sentences the user should read.
 
     Returns:
         None where no engine is built and the target is `cpu`, which can do without.
@@ -96,11 +156,14 @@ def admitted_engine(bundle: Bundle, part: str, precision: str, target: str) -> P
         UnknownNameError: No such target.
         PassportError: There is an engine and it may not load here, or there has to be one.
     """
-    from jetlift.runtime.passport import here, judge, onnx_sha256, read_passport
+    from jetlift.runtime.passport import here, onnx_sha256
+    from jetlift.runtime.verdict import judge_file
 
-    if target != CPU and not target.startswith(RTX):
+    if target != CPU and not _GPU.fullmatch(target):
         raise UnknownNameError(
-            f"Target {target!r} is unknown", expected=f"{CPU}, {REFERENCE}, or {RTX}smNN as built"
+            f"Target {target!r} is unknown",
+            expected=f"{CPU}, {REFERENCE}, gpu, gpu-smNN, rtx-smNN or a board, as built",
+            do="See them with: jetlift targets",
         )
     path = bundle.engine_path(target, part, precision)
     if not path.exists() and target == CPU:
@@ -110,13 +173,18 @@ def admitted_engine(bundle: Bundle, part: str, precision: str, target: str) -> P
             f"No {precision} engine of part {part} is built for {target}",
             do=f"Build it: jetlift build {bundle.folder} --target {target} --precision {precision}",
         )
-    host = here(gpu=target != CPU)
-    expected = onnx_sha256(bundle, part, precision)
-    passport = read_passport(path)
-    verdict = judge(passport, host, path, onnx_sha256=expected, target=target)
-    if verdict.action != "load":
+    passport, verdict = judge_file(
+        path,
+        here(gpu=target != CPU),
+        onnx_sha256=onnx_sha256(bundle, part, precision),
+        target=target,
+        bundle=shlex.quote(str(bundle.folder)),
+    )
+    if passport is None or verdict.action != "load":
         raise PassportError(f"{path}: {verdict.reason}", do=verdict.do)
-    return path
+    if notices is not None:
+        notices.extend(verdict.notices)
+    return Admitted(path, passport, verdict.library or passport.library)
 
 
 def _installed(package: str) -> bool:

@@ -30,10 +30,12 @@ class EngineInfo:
     """What a session says of the engine behind it.
 
     Attributes:
-        library: `openvino`, `onnxruntime`, `tensorrt`, `tensorrt_rtx` or `fake`.
+        library: `openvino`, `onnxruntime`, `tensorrt`, `tensorrt_lean`, `tensorrt_rtx` or `fake`.
         version: The library's version.
-        arithmetic: What the wide parts compute in, as the library reports it: `f32`, `bf16`, …
-        threads: Threads it computes with, or None where the library decides per call.
+        arithmetic: What the wide parts compute in, as the library reports it: `f32`, `bf16`, …; or
+            `as typed` where the graph alone says it.
+        threads: Threads it computes with, or None where the library decides per call or it is a
+            GPU that computes.
         device: Name of the processor, as the library gives it.
     """
 
@@ -42,6 +44,22 @@ class EngineInfo:
     arithmetic: str
     threads: int | None
     device: str
+
+
+@dataclass(frozen=True)
+class GpuOptions:
+    """How an engine is run on a GPU. Which of them pays is measured, not assumed.
+
+    Attributes:
+        cuda_graph: Capture a CUDA graph per shape, so that a run is launched as one.
+        mapped: Let the GPU use the host's memory in place, without copies; meant for boards, where
+            both are one memory.
+        overlap: Let a second run be submitted while one is under way, at twice the memory.
+    """
+
+    cuda_graph: bool = False
+    mapped: bool = False
+    overlap: bool = False
 
 
 class Session(Protocol):

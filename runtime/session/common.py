@@ -64,11 +64,7 @@ class SessionBase(Closing):
                 or the session is closed.
             EngineLibraryError: The library failed.
         """
-        if self._closed:
-            raise UsageError(
-                "The session is closed", expected="An open one", do="Open another session"
-            )
-        check_feeds(self._inputs, feeds)
+        self._check(feeds)
         return self._compute(feeds)
 
     def close(self) -> None:
@@ -76,6 +72,14 @@ class SessionBase(Closing):
         if not self._closed:
             self._closed = True
             self._release()
+
+    def _check(self, feeds: Mapping[str, Array]) -> None:
+        """Rules S1 and S3."""
+        if self._closed:
+            raise UsageError(
+                "The session is closed", expected="An open one", do="Open another session"
+            )
+        check_feeds(self._inputs, feeds)
 
     def _compute(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         raise NotImplementedError

@@ -40,8 +40,13 @@ def open_task(
         precision: The session's variant; a file made at another is refused.
         part: Name of the part; may be left out where only one can be meant.
         **artefacts: `embed` takes patch_tokens: bool. `search` takes index: Path or Index, and
-            count: int. `anomaly` takes fit: Path or AnomalyModel. `detect` takes none.
-            `transcribe` takes others: open sessions of the model's other parts, by part.
+            count: int. `anomaly` takes fit: Path or AnomalyModel. `detect` takes none. `classify`
+            takes count: int and, for a model that compares pictures with words, prompts: Path or
+            Prompts (runtime/prompts.py makes them).
+            `transcribe` takes others: open sessions of the model's other parts, by part; language:
+            str, and translate: bool.
+            `fill-mask` takes count: int. `generate` takes options: GenerateOptions, and on_text,
+            which is called with each piece of text as it comes. `similarity` takes none.
 
     Raises:
         UnknownNameError: The bundle offers no such task, or has no such part.
@@ -135,10 +140,65 @@ def _transcribe(
     _part: str | None,
     *,
     others: Mapping[str, Session] | None = None,
+    language: str | None = None,
+    translate: bool = False,
 ) -> Task:
     from jetlift.runtime.tasks.transcribe import TranscribeTask
 
-    return TranscribeTask(bundle, session, others or {})
+    return TranscribeTask(bundle, session, others or {}, language=language, translate=translate)
+
+
+def _classify(
+    bundle: Bundle,
+    session: Session,
+    _precision: str,
+    part: str | None,
+    *,
+    prompts: Any = None,  # noqa: ANN401 - a path or Prompts
+    count: int = 5,
+) -> Task:
+    from jetlift.runtime.prompts import Prompts
+    from jetlift.runtime.tasks.classify import ClassifyTask, ClassScorer, WordScorer
+
+    if bundle.manifest.zero_shot is None:
+        if prompts is not None:
+            raise UsageError(
+                f"{bundle.manifest.model} got prompts, but its classes are fixed",
+                expected="A model that compares pictures with words, such as clip-vit-b32",
+            )
+        return ClassifyTask(ClassScorer(bundle, session, part), count=count)
+    is_open = isinstance(prompts, Prompts)
+    loaded = prompts if is_open else Prompts.load(_needed("classify", "prompts", prompts))
+    return ClassifyTask(WordScorer(bundle, session, loaded), count=count)
+
+
+def _fill_mask(
+    bundle: Bundle, session: Session, _precision: str, part: str | None, *, count: int = 5
+) -> Task:
+    from jetlift.runtime.tasks.fill_mask import FillMaskTask
+
+    return FillMaskTask(bundle, session, part, count=count)
+
+
+def _similarity(bundle: Bundle, session: Session, _precision: str, part: str | None) -> Task:
+    from jetlift.runtime.tasks.encoder import Encoder
+    from jetlift.runtime.tasks.similarity import SimilarityTask
+
+    return SimilarityTask(Encoder(bundle, session, part))
+
+
+def _generate(
+    bundle: Bundle,
+    session: Session,
+    _precision: str,
+    _part: str | None,
+    *,
+    options: Any = None,  # noqa: ANN401 - GenerateOptions, of a module that is imported here
+    on_text: Callable[[str], None] | None = None,
+) -> Task:
+    from jetlift.runtime.tasks.generate import GenerateTask
+
+    return GenerateTask(bundle, session, options, on_text)
 
 
 def needs_every_part(name: str) -> bool:
@@ -151,10 +211,11 @@ def _needed(task: str, what: str, given: Any) -> Any:  # noqa: ANN401
         command = {
             "index": "jetlift index BUNDLE DIR -o INDEX",
             "fit": "jetlift fit BUNDLE GOOD_DIR -o FIT",
+            "prompts": "jetlift prompts BUNDLE --prompt dog --prompt cat -o PROMPTS",
         }
         raise UsageError(
             f"Task {task} was asked for without its {what}",
-            expected=f"A file made on your own data: {command[what]}",
+            expected=f"A file made beforehand: {command[what]}",
         )
     return given
 
@@ -163,6 +224,10 @@ TASKS: dict[str, tuple[Opener, frozenset[str]]] = {
     "embed": (_embed, frozenset({"patch_tokens"})),
     "search": (_search, frozenset({"index", "count"})),
     "anomaly": (_anomaly, frozenset({"fit"})),
+    "classify": (_classify, frozenset({"prompts", "count"})),
     "detect": (_detect, frozenset()),
-    "transcribe": (_transcribe, frozenset({"others"})),
+    "transcribe": (_transcribe, frozenset({"others", "language", "translate"})),
+    "fill-mask": (_fill_mask, frozenset({"count"})),
+    "similarity": (_similarity, frozenset()),
+    "generate": (_generate, frozenset({"options", "on_text"})),
 }

@@ -18,8 +18,8 @@ import numpy as np
 
 from jetlift.runtime.drawing import Scale, heat_overlay
 from jetlift.runtime.errors import ArtefactError, UsageError
+from jetlift.runtime.frames import placement_of
 from jetlift.runtime.jsonform import field
-from jetlift.runtime.preprocess import Placement, place
 from jetlift.runtime.sources import Frame
 from jetlift.runtime.tasks import artefact, padim
 from jetlift.runtime.tasks.base import Outcome, Task, place_of
@@ -27,6 +27,7 @@ from jetlift.runtime.tasks.base import Outcome, Task, place_of
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from jetlift.runtime.preprocess import Placement
     from jetlift.runtime.tasks.base import Item
     from jetlift.runtime.tasks.encoder import Encoder
 
@@ -148,6 +149,11 @@ class AnomalyTask(Task):
                 do="Make it again with: jetlift fit",
             )
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See Task.notes."""
+        return self._encoder.notes
+
     def process(self, item: Item) -> Outcome:
         """Score one picture; see Task.process."""
         if not isinstance(item, Frame):
@@ -197,7 +203,7 @@ class Mapper:
     def placement(self, frame: Frame) -> Placement:
         """Where a picture lies in the part's input."""
         height, width = frame.image_bgr.shape[:2]
-        return place((width, height), self._spec)
+        return placement_of((width, height), self._spec)
 
     def __call__(
         self, gaussians: padim.Gaussians, features: Floats, placement: Placement

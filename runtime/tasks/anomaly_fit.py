@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jetlift.runtime.errors import InputError, UsageError
-from jetlift.runtime.preprocess import Placement, place
+from jetlift.runtime.frames import placement_of
 from jetlift.runtime.sources import Frame
 from jetlift.runtime.tasks import artefact, padim
 from jetlift.runtime.tasks.anomaly import (
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from jetlift.runtime.bundle import Bundle
+    from jetlift.runtime.preprocess import Placement
     from jetlift.runtime.session.base import Session
     from jetlift.runtime.tasks.base import Item
 
@@ -93,7 +94,10 @@ def fit(
         seed=seed,
         shrinkage_mean=float(gaussians.shrinkage.mean()),
         threshold=threshold,
-        notes=_notes(len(features), len(chosen), gaussians, placements, threshold),
+        notes=(
+            *_notes(len(features), len(chosen), gaussians, placements, threshold),
+            *encoder.notes,
+        ),
     )
     return AnomalyModel(head, chosen, gaussians)
 
@@ -116,7 +120,7 @@ def _collect(
         if not rows:
             chosen = padim.choose_dimensions(tokens.shape[1], dims, seed)
         rows.append(tokens[:, chosen])
-        placements.append(place((item.image_bgr.shape[1], item.image_bgr.shape[0]), spec))
+        placements.append(placement_of((item.image_bgr.shape[1], item.image_bgr.shape[0]), spec))
         if progress is not None:
             progress(len(rows))
     if len(rows) < 2:
@@ -183,6 +187,11 @@ def _notes(
         )
     elif count < _FEW:
         notes.append(f"The threshold rests on {count} pictures; {_FEW} or more would steady it")
-    if any(placement.crop_xywh[2:] != placement.resized_wh for placement in placements):
+    if any(_crops(placement) for placement in placements):
         notes.append("The model crops: what lies outside `seen_xyxy` of a picture is not judged")
     return tuple(notes)
+
+
+def _crops(placement: Placement) -> bool:
+    shown = zip(placement.resized_wh, placement.crop_xywh[2:], strict=True)
+    return any(whole - seen >= 1 for whole, seen in shown)

@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -35,10 +35,12 @@ class Outcome:
     Attributes:
         fields: The line for results.jsonl (rule K1).
         arrays: Arrays by name (rule K2).
+        files: Text files to write beside the results, by suffix, as in `.srt`.
     """
 
     fields: dict[str, Any]
     arrays: dict[str, Array]
+    files: dict[str, str] = field(default_factory=dict)
 
 
 class Task(ABC):
@@ -55,6 +57,11 @@ class Task(ABC):
             InputError: The input cannot be used.
             EngineLibraryError: The engine failed or returned no finite numbers.
         """
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the inputs so far, each sentence once."""
+        return ()
 
     def run(self, item: Item) -> dict[str, Any]:
         """The JSON-ready fields alone; raises what `process` raises."""

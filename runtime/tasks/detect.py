@@ -12,8 +12,8 @@ from jetlift.runtime import boxes
 from jetlift.runtime.boxes import Boxes
 from jetlift.runtime.drawing import box_overlay
 from jetlift.runtime.errors import ArtefactError, UnknownNameError, UsageError
+from jetlift.runtime.frames import PictureInput
 from jetlift.runtime.manifest import ImagePreprocess
-from jetlift.runtime.preprocess import place, prepare_image
 from jetlift.runtime.sources import Frame
 from jetlift.runtime.tasks.base import Outcome, Task, place_of
 
@@ -56,6 +56,7 @@ class Detector:
                 f"{', '.join(sorted(wanted))}",
             )
         self.image_spec, self.head = described.preprocess, described.detection
+        self._pictures = PictureInput(self.image_spec)
         self.labels = read_labels(bundle.path(self.head.labels).read_text(encoding="utf-8"))
         self._output, self._session = described.outputs[0], session
         classes = self._output.shape[-1]
@@ -66,6 +67,11 @@ class Detector:
                 do="Make the bundle again with: jetlift export",
             )
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the pictures so far."""
+        return self._pictures.notes
+
     def find(self, image_bgr: npt.NDArray[np.uint8]) -> Boxes:
         """Boxes in the pixels of a picture, uint8 [H, W, 3], best score first.
 
@@ -73,10 +79,9 @@ class Detector:
             InputError: The picture cannot be used.
             EngineLibraryError: The engine failed or returned NaN or infinity.
         """
-        spec = self.image_spec
-        raw = self._session.run({spec.input: prepare_image(image_bgr, spec)})[self._output.name]
-        found = boxes.find(raw, spec.size_wh, self.head)
-        placement = place((image_bgr.shape[1], image_bgr.shape[0]), spec)
+        raw = self._session.run(self._pictures.feeds(image_bgr))[self._output.name]
+        found = boxes.find(raw, self.image_spec.size_wh, self.head)
+        placement = self._pictures.placement((image_bgr.shape[1], image_bgr.shape[0]))
         return Boxes(boxes.to_picture(found.boxes_xyxy, placement), found.scores, found.labels)
 
 
@@ -91,6 +96,11 @@ class DetectTask(Task):
 
     def __init__(self, detector: Detector) -> None:
         self._detector = detector
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See Task.notes."""
+        return self._detector.notes
 
     def process(self, item: Item) -> Outcome:
         """Find the boxes in one picture; see Task.process."""

@@ -34,6 +34,11 @@ class EmbedTask(Task):
             raise UsageError(f"Part {encoder.part_name} has no patch tokens to keep")
         self._encoder, self._patch_tokens = encoder, patch_tokens
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See Task.notes."""
+        return self._encoder.notes
+
     def process(self, item: Item) -> Outcome:
         """Encode one input; see Task.process."""
         encoding = self._encoder.encode(item)

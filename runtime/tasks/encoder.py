@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jetlift.runtime.errors import EngineLibraryError, UnknownNameError, UsageError
+from jetlift.runtime.frames import PictureInput
 from jetlift.runtime.manifest import ImagePreprocess, TextPreprocess
-from jetlift.runtime.preprocess import prepare_image
 from jetlift.runtime.sources import Frame
 from jetlift.runtime.texts import TextItem
 
@@ -72,6 +72,9 @@ class Encoder:
         _check_encoder(self.part_name, self.part, patches=patches)
         _check_session(self.part_name, self.part, session)
         self._text: TextPreparer | None = None
+        self._pictures: PictureInput | None = None
+        if isinstance(self.part.preprocess, ImagePreprocess):
+            self._pictures = PictureInput(self.part.preprocess)
         if isinstance(self.part.preprocess, TextPreprocess):
             from jetlift.runtime.text import TextPreparer
 
@@ -94,6 +97,11 @@ class Encoder:
             raise UsageError(f"Part {self.part_name} takes texts", expected="A part for pictures")
         return self.part.preprocess
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the inputs so far."""
+        return () if self._pictures is None else self._pictures.notes
+
     def encode(self, item: Item) -> Encoding:
         """Encode one input.
 
@@ -102,9 +110,8 @@ class Encoder:
             InputError: The input cannot be used.
             EngineLibraryError: The engine failed or returned NaN or infinity.
         """
-        if isinstance(item, Frame):
-            spec = self.image_spec
-            return self._finish(item, {spec.input: prepare_image(item.image_bgr, spec)})
+        if isinstance(item, Frame) and self._pictures is not None:
+            return self._finish(item, self._pictures.feeds(item.image_bgr))
         if self._text is None or not isinstance(item, TextItem):
             wanted = "pictures" if self._text is None else "texts"
             raise UsageError(f"Part {self.part_name} takes {wanted}", expected="Such an input")

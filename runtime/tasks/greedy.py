@@ -41,12 +41,40 @@ class GenerationFacts:
     cross: str = field(doc="Part that makes the decoder's cross keys and values of its output")
     decoder: str = field(doc="Part that computes one token")
     tokenizer: str = field(doc="Path of tokenizer.json in the bundle", pattern=RELATIVE_PATH)
-    prompt: tuple[int, ...] = field(doc="Tokens that every sequence begins with")
+    prompt: tuple[int, ...] = field(
+        doc="Tokens that every sequence begins with: its start, the language and what to do where "
+        "the model knows several, and the last one, which asks for no time stamps"
+    )
     end: int = field(doc="Token that ends a sequence; from it on, ids are no text")
     nothing_said: int = field(doc="Token whose probability after the first one means silence")
     suppress: tuple[int, ...] = field(doc="Tokens that are never taken")
     suppress_first: tuple[int, ...] = field(doc="Tokens that are not taken right after the prompt")
     max_tokens: int = field(doc="Most tokens per window, as the model was trained")
+    languages: dict[str, int] | None = field(
+        doc="Token of each language by its code; null for a model of English alone", default=None
+    )
+    transcribe: int | None = field(
+        doc="Token that asks for the words as spoken; null for a model of English alone",
+        default=None,
+    )
+    translate: int | None = field(
+        doc="Token that asks for them in English; null for a model of English alone", default=None
+    )
+
+    @property
+    def start(self) -> int:
+        """Token that begins every sequence."""
+        return self.prompt[0]
+
+    @property
+    def untimed(self) -> int:
+        """Token that asks for no time stamps."""
+        return self.prompt[-1]
+
+    @property
+    def first_stamp(self) -> int:
+        """Token of 0 s: in every Whisper vocabulary the next one; time stamps are the last ids."""
+        return self.prompt[-1] + 1
 
     @classmethod
     def read(cls, path: Path) -> GenerationFacts:
@@ -61,8 +89,13 @@ class GenerationFacts:
             raise BundleError(
                 f"{path.name} cannot be read: {error}", do="Export the bundle again"
             ) from error
-        if not facts.prompt:
-            raise BundleError(f"{path.name} has no prompt", expected="At least one token")
+        if len(facts.prompt) < 2:
+            raise BundleError(f"{path.name} has no prompt", expected="At least two tokens")
+        if facts.languages is not None and (facts.transcribe is None or facts.translate is None):
+            raise BundleError(
+                f"{path.name} has languages and no token to transcribe or translate",
+                do="Export the bundle again",
+            )
         return facts
 
 
@@ -132,6 +165,16 @@ class Steps:
             )
         self.done += 1
         return outputs[_LOGITS]
+
+    def rewind(self, done: int) -> None:
+        """Go on as if only the first so many tokens had been taken (rule G1).
+
+        Raises:
+            UsageError: There were not so many.
+        """
+        if not 0 <= done <= self.done:
+            raise UsageError(f"{self.done} tokens were to be rewound to {done}")
+        self.done = done
 
 
 class _Row:

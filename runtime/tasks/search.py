@@ -126,6 +126,7 @@ def build_index(
     target: str,
     part: str | None = None,
     progress: Callable[[int], None] | None = None,
+    notices: list[str] | None = None,
 ) -> Index:
     """Encode every input of a source.
 
@@ -137,6 +138,7 @@ def build_index(
         target: The session's target, for the stamp.
         part: Name of the part; may be left out where only one is an encoder.
         progress: Called with the number of inputs done.
+        notices: Gets what the user should know of the inputs.
 
     Raises:
         InputError: Nothing could be read, or an embedding has no direction.
@@ -151,6 +153,8 @@ def build_index(
             progress(len(entries))
     if not entries:
         raise InputError("There is nothing to index", expected="At least one picture or text")
+    if notices is not None:
+        notices.extend(encoder.notes)
     head = IndexHead(
         kind="jetlift-search-index",
         schema_version=SCHEMA_VERSION,
@@ -198,6 +202,11 @@ class SearchTask(Task):
         if count < 1:
             raise UsageError(f"Got a count of {count} hits", expected="At least 1")
         self._encoder, self._index, self._count = encoder, index, count
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See Task.notes."""
+        return self._encoder.notes
 
     def process(self, item: Item) -> Outcome:
         """Find the nearest entries; see Task.process."""

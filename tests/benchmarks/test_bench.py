@@ -9,7 +9,7 @@ import pytest
 from helpers.tiny_bundle import tiny_bundle
 
 from jetlift.benchmarks import bench as module
-from jetlift.benchmarks import measure, results
+from jetlift.benchmarks import fidelity_view, measure, results
 from jetlift.benchmarks.bench import bench
 from jetlift.benchmarks.stop import StopRules
 from jetlift.engines.build import build
@@ -88,8 +88,9 @@ def test_fidelity_is_the_bundle_s_or_said_to_be_missing(
 ) -> None:
     fp32, int8, *_ = measured[0].results
     assert int8.fidelity is None
-    assert int8.fidelity_note == "not measured: random weights have no fidelity"
-    assert fp32.fidelity_note == "the reference of the others"
+    for result in (fp32, int8):
+        assert result.fidelity_note == "not judged: random weights are structure"
+        assert fidelity_view.state_of(result) == "structure"
 
 
 def test_what_is_written_is_what_is_returned(measured: tuple[Record, Path, Any]) -> None:

@@ -182,7 +182,7 @@ BUILDS = {
 def test_tensorrt_builds_what_the_graph_asks_for(case, tmp_path):
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed (jetlift[rtx])")
     pytest.importorskip("polygraphy", reason="Polygraphy is not installed (jetlift[rtx])")
-    from jetlift.engines.tensorrt import build_engine
+    from jetlift.engines.trt.build import build_engine
 
     make, kind, share = BUILDS[case]
     typed = to_half(make(), kind).model

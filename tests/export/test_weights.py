@@ -19,6 +19,7 @@ from jetlift.runtime.errors import (
     InputError,
     MissingPackageError,
     UnknownNameError,
+    UsageError,
 )
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def test_unknown_model_names_the_nearest():
         recipe("zzz")
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [name for name, item in RECIPES.items() if item.packaged])
 def test_packaged_weights_are_pinned_and_fit_the_recipe(name):
     item = RECIPES[name]
     loaded = item.load(weights.PACKAGE_WORD)
@@ -42,6 +43,12 @@ def test_packaged_weights_are_pinned_and_fit_the_recipe(name):
     count = sum(p.numel() for module in loaded.modules.values() for p in module.parameters())
     assert count == item.parameters
     assert not any(module.training for module in loaded.modules.values())
+
+
+@pytest.mark.parametrize("name", [name for name, item in RECIPES.items() if not item.packaged])
+def test_a_model_that_no_package_ships_says_so(name):
+    with pytest.raises(UsageError, match="No package ships"):
+        RECIPES[name].load(weights.PACKAGE_WORD)
 
 
 def test_package_of_another_version_or_content_is_refused():

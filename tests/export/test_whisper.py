@@ -23,11 +23,12 @@ from jetlift.runtime.session import open_onnx, open_session
 from jetlift.runtime.tasks.greedy import GENERATION, GenerationFacts, GreedyDecoder
 
 PARTS = ("encoder", "cross", "decoder")
+ENGLISH = recipe("whisper-tiny-en")
 
 
 @pytest.fixture(scope="module")
 def state():
-    return state_of_ctranslate2(whisper.PACKAGED.locate(), whisper.LAYERS)
+    return state_of_ctranslate2(whisper.PACKAGED.locate(), 4)
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +191,7 @@ def _context(spoken, whisper_bundle, files):
 
 
 def test_encoder_is_judged_by_words(spoken, whisper_bundle, files):
-    part = recipe("whisper-tiny-en").parts["encoder"]
+    part = ENGLISH.parts["encoder"]
     items = part.items(_context(spoken, whisper_bundle, files))
     report = split(items, note="test").report
     metric = part.metric(MetricContext("encoder", report, files, whisper_bundle.folder))
@@ -212,21 +213,22 @@ def test_encoder_is_judged_by_words(spoken, whisper_bundle, files):
 
 def test_cross_gets_the_hidden_states(few, whisper_bundle, files, monkeypatch):
     monkeypatch.setattr(whisper_samples, "CROSS_UTTERANCES", 2)
-    items = whisper.CROSS.items(_context(few, whisper_bundle, files))
+    items = ENGLISH.parts["cross"].items(_context(few, whisper_bundle, files))
     assert len(items) == 2
     with open_onnx(files["cross"]) as session:
         assert len(session.run(items[0].feeds[0])) == 8
 
 
 def test_decoder_gets_steps_of_the_spoken_words(few, whisper_bundle, files, facts):
-    items = whisper.DECODER.items(_context(few, whisper_bundle, files))
+    items = ENGLISH.parts["decoder"].items(_context(few, whisper_bundle, files))
     assert len(items) == 3
     feeds = [step for item in items for step in item.feeds]
-    assert len(feeds) == 4 * 3
-    names = {spec.name for spec in whisper.DECODER.inputs}
+    each = len(facts.prompt) + 3  # the prompt, and its last step is the first of four
+    assert len(feeds) == each * 3
+    names = {spec.name for spec in ENGLISH.parts["decoder"].inputs}
     assert all(set(step) == names and len(step) == len(names) for step in feeds)
     positions = [int(step["position"][0]) for step in items[0].feeds]
-    assert positions[0] == len(facts.prompt) - 1
+    assert positions[: len(facts.prompt)] == list(range(len(facts.prompt)))
     assert positions == sorted(set(positions))
     last = items[0].feeds[-1]
     assert not last["past_key_0"][:, :, positions[-1] :].any()
@@ -234,9 +236,12 @@ def test_decoder_gets_steps_of_the_spoken_words(few, whisper_bundle, files, fact
     with open_onnx(files["decoder"], library="onnxruntime") as session:
         outputs = outputs_of(session, feeds)
     # The steps are of the sequence: the model knows most of the words that follow.
-    ends = outputs["logits"][3::4]
+    ends = outputs["logits"][each - 1 :: each]
     assert np.mean([logits.argmax() == facts.end for logits in ends]) > 0.5
-    metric = whisper.DECODER.metric(None)
+    given = Samples(feeds, split(items, note="test").report.described)
+    metric = ENGLISH.parts["decoder"].metric(
+        MetricContext("decoder", given, files, whisper_bundle.folder)
+    )
     same = metric.figures(outputs, outputs)
     assert same["token_agreement"] == 1.0
     assert same["logits.cosine_min"] == pytest.approx(1.0)
@@ -267,7 +272,7 @@ def hub_folder(tmp_path, state, facts):
 
 
 def test_a_folder_as_the_hub_has_it_gives_the_same(hub_folder, facts):
-    loaded, packaged = whisper.load(str(hub_folder)), whisper.load("package")
+    loaded, packaged = ENGLISH.load(str(hub_folder)), ENGLISH.load("package")
     assert loaded.weights.licence == "not stated: see the source"
     assert "CTranslate2" in packaged.weights.note
     for part in PARTS:
@@ -286,19 +291,23 @@ def test_weights_of_another_size_are_refused(hub_folder, state):
     cut = {k: np.ascontiguousarray(v) for k, v in state.items() if "layers.3" not in k}
     save_file(cut, hub_folder / "model.safetensors")
     with pytest.raises(ArtefactError, match="do not fit Whisper"):
-        whisper.load(str(hub_folder))
+        ENGLISH.load(str(hub_folder))
 
 
 def test_a_folder_without_its_other_files_is_refused(hub_folder):
+    tokens = hub_folder / "tokenizer.json"
+    tokens.write_text('{"added_tokens": []}')
+    with pytest.raises(InputError, match=r"gives the token <\|endoftext\|> the id None"):
+        ENGLISH.load(str(hub_folder))
+    tokens.write_text("no JSON")
+    with pytest.raises(InputError, match=r"tokenizer\.json cannot be read"):
+        ENGLISH.load(str(hub_folder))
+    tokens.unlink()
+    with pytest.raises(InputError, match=r"tokenizer\.json cannot be read"):
+        ENGLISH.load(str(hub_folder))
     (hub_folder / "generation_config.json").unlink()
     with pytest.raises(InputError, match="which tokens are suppressed"):
-        whisper.load(str(hub_folder))
-    (hub_folder / "tokenizer.json").write_text('{"added_tokens": []}')
-    with pytest.raises(InputError, match=r"which tokens|no token"):
-        whisper.load(str(hub_folder))
-    (hub_folder / "tokenizer.json").unlink()
-    with pytest.raises(InputError, match=r"tokenizer\.json cannot be read"):
-        whisper.load(str(hub_folder))
+        ENGLISH.load(str(hub_folder))
 
 
 def test_a_ctranslate2_file_of_another_model_is_refused(tmp_path):

@@ -154,8 +154,16 @@ def image(precision: str = "fp32") -> onnx.ModelProto:
     )
 
 
-def tiny_bundle(folder: Path, *, precisions: Sequence[str] = PRECISIONS) -> Bundle:
-    """Make the bundle described above in `folder`, which must not hold one, and open it."""
+def tiny_bundle(
+    folder: Path, *, precisions: Sequence[str] = PRECISIONS, random: bool = True
+) -> Bundle:
+    """Make the bundle described above in `folder`, which must not hold one, and open it.
+
+    Args:
+        folder: Where to.
+        precisions: Variants of each part.
+        random: Whether it says that its weights are random, which commands refuse to run.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     parts = {
         "mlp": Part(
@@ -183,7 +191,7 @@ def tiny_bundle(folder: Path, *, precisions: Sequence[str] = PRECISIONS) -> Bund
         jetlift="0.1.0",
         model="tiny",
         tasks=("embed", "search", "anomaly"),
-        weights=Weights("drawn", "Apache-2.0", None, note, random=True),
+        weights=Weights("drawn", "Apache-2.0", None, note, random=random),
         parts=parts,
         calibration={"image": SampleSet(0, "0" * 64, note)} if "int8" in precisions else {},
         tools={"onnx": onnx.__version__},

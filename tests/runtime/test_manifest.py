@@ -18,11 +18,13 @@ from jetlift.runtime.manifest import (
     SHA256,
     AudioPreprocess,
     Block,
+    Classification,
     Cost,
     CurvePoint,
     Detection,
     Fidelity,
     FileEntry,
+    FrameInput,
     ImagePreprocess,
     Manifest,
     Part,
@@ -32,6 +34,7 @@ from jetlift.runtime.manifest import (
     TextPreprocess,
     Variant,
     Weights,
+    ZeroShot,
 )
 
 GOLDEN = Path(__file__).parent / "golden" / "bundle.json"
@@ -88,6 +91,7 @@ def _sound_part() -> Part:
         ),
         variants={},
         detection=Detection("yolox", (8, 16, 32), "assets/labels.txt", 0.3, 0.45),
+        classification=Classification("raw", "assets/classes.txt"),
     )
 
 
@@ -123,6 +127,7 @@ def _image_part(samples: SampleSet) -> Part:
             scale=1 / 255,
             mean=(0.485, 0.456, 0.406),
             std=(0.229, 0.224, 0.225),
+            inside=FrameInput((1280, 720), 20, 0.0000274),
         ),
         variants={"fp32": _variant("fp32", None), "int8": _variant("int8", fidelity)},
         patch_grid_hw=(16, 16),
@@ -141,6 +146,8 @@ def _text_part() -> Part:
             max_tokens=256,
             ids="input_ids",
             mask="attention_mask",
+            pad_to=64,
+            pad_id=1,
         ),
         variants={},
     )
@@ -161,6 +168,7 @@ def full_manifest() -> Manifest:
         calibration={"image": samples},
         tools={"onnx": "1.23.2"},
         files=(FileEntry(path="image.fp32.onnx", sha256="c" * 64, size_bytes=12),),
+        zero_shot=ZeroShot("image", "text", 100.0, -0.5, scores="softmax", template="a {}."),
     )
 
 

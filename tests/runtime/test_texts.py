@@ -84,3 +84,22 @@ def test_what_names_nothing_is_refused(tmp_path: Path) -> None:
         open_texts([])
     with pytest.raises(UsageError, match="limit"):
         open_texts(["-"], limit=0)
+
+
+def test_an_argument_may_be_a_text_itself_where_that_is_allowed(tmp_path: Path) -> None:
+    path = write(tmp_path / "a file.txt", "inside")
+    given = ["What is this?", str(path), "日本の首都は", "two\nlines"]
+    with open_texts(given, literal=True) as source:
+        assert list(source) == [
+            TextItem("argument", 0, "What is this?"),
+            TextItem(str(path), 0, "inside"),
+            TextItem("argument", 2, "日本の首都は"),
+            TextItem("argument", 3, "two\nlines"),
+        ]
+    for name in ("word", "no such file.txt", " "):
+        with pytest.raises(InputError, match="does not exist"):
+            open_texts([name], literal=True)
+    with pytest.raises(InputError, match="does not exist"):
+        open_texts(["What is this then"])
+    long = "x " * 5000
+    assert [item.text for item in open_texts([long], literal=True)] == [long]

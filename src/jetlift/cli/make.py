@@ -11,6 +11,7 @@ from jetlift import console
 from jetlift.cli.app import app
 from jetlift.cli.options import (
     ExploreOption,
+    FramesOption,
     JsonFlag,
     LabelsOption,
     OutOption,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from jetlift.export.detector import DetectOptions
+    from jetlift.export.recipes.base import Recipe
     from jetlift.runtime.bundle import Bundle
 
 
@@ -55,30 +57,37 @@ def models(*, as_json: JsonFlag = False) -> None:
             "parameters": recipe.parameters,
             "licence": recipe.licence,
             "source": recipe.hub_id,
-            "offline_source": f"{recipe.packaged.package}=={recipe.packaged.version}",
+            "offline_source": _package_of(recipe),
+            "random": recipe.random,
         }
         for recipe in RECIPES.values()
     ]
     if as_json:
         console.show_json(rows)
         return
-    columns = ("model", "tasks", "parts", "parameters", "licence", "source", "offline source")
+    columns = ("model", "tasks", "parts", "parameters", "licence", "source", "weights here")
     console.show_table(
         "The zoo",
         columns,
         [
             (
-                str(row["model"]),
-                ", ".join(map(str, row["tasks"])),  # type: ignore[call-overload]
-                ", ".join(map(str, row["parts"])),  # type: ignore[call-overload]
-                f"{row['parameters']:,}",
-                str(row["licence"]),
-                str(row["source"]),
-                str(row["offline_source"]),
+                recipe.name,
+                ", ".join(recipe.tasks),
+                ", ".join(recipe.parts),
+                f"{recipe.parameters:,}",
+                recipe.licence,
+                recipe.hub_id,
+                _package_of(recipe) or ("none, random for structure" if recipe.random else "none"),
             )
-            for row in rows
+            for recipe in RECIPES.values()
         ],
     )
+
+
+def _package_of(recipe: Recipe) -> str | None:
+    """The package with a model's weights, for machines without a hub."""
+    packaged = recipe.packaged
+    return None if packaged is None else f"{packaged.package}=={packaged.version}"
 
 
 @app.command(epilog="Example: jetlift export dinov2-small --samples pictures/ -o dinov2")
@@ -110,6 +119,7 @@ def export(
     ] = None,
     task: OwnTaskOption = None,
     labels: LabelsOption = None,
+    frames: FramesOption = None,
     search_minutes: SearchMinutesOption = 15.0,
     explore: ExploreOption = False,
     keep: Annotated[
@@ -131,7 +141,8 @@ def export(
     precisions = tuple(item.strip() for item in precision.split(",") if item.strip())
     detect = _detect_options(model, task, labels)
     search = SearchOptions(60 * search_minutes, explore)
-    request = Request(out, precisions, samples, fidelity, keep, search)
+    frame_wh = _frame_size(frames) if frames is not None else None
+    request = Request(out, precisions, samples, fidelity, keep, search, frame_wh)
     with console.stages() as report:
         if onnx is not None:
             shapes = _shapes(shape or [])
@@ -157,6 +168,15 @@ def _detect_options(
     if task not in (None, "detect"):
         raise UnknownNameError(f"--task got {task!r}", expected="'detect', or no --task")
     return DetectOptions(labels) if task else None
+
+
+def _frame_size(text: str) -> tuple[int, int]:
+    from jetlift.runtime.errors import UsageError
+
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise UsageError(f"--frames got {text!r}", expected="Width x height, as in 1280x720")
+    return int(width), int(height)
 
 
 def _shapes(texts: list[str]) -> Mapping[str, tuple[int, ...]]:
@@ -188,6 +208,8 @@ def _show_bundle(bundle: Bundle, *, as_json: bool) -> None:
             )
             judged = variant.fidelity
             figures = "reference" if name == "fp32" else "not measured"
+            if manifest.weights.random:
+                figures = "structure"
             if judged is not None:
                 met = "within budget" if judged.met else "MISSES its budget"
                 figures = f"{met}: " + ", ".join(f"{k} {v:.4f}" for k, v in judged.figures.items())

@@ -45,8 +45,16 @@ WeightsOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
         "--weights",
-        help="Folder, .safetensors file, hub id, or 'package' for the offline source; "
-        "the recipe's hub id if not given.",
+        help="Folder, .safetensors file, hub id, 'package' for the offline source, or "
+        "'random[:SEED]' for the structure alone; the recipe's hub id if not given.",
+    ),
+]
+FramesOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--frames",
+        help="Take whole camera frames of this size, as in 1280x720: resizing, cropping, colour "
+        "order and normalisation go into the graph.",
     ),
 ]
 SamplesOption = Annotated[
@@ -73,6 +81,60 @@ ExploreOption = Annotated[
         help="Measure every block's sensitivity and the curve of INT8 share against fidelity "
         "even where everything fits.",
     ),
+]
+InputsArgument = Annotated[
+    list[str],
+    typer.Argument(help="Files, folders, globs, videos, /dev/video0, sound; .txt or - for text."),
+]
+TaskOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--task", help="What to do; the bundle's first task if not given."),
+]
+FitOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--fit", help="Anomaly model made by 'jetlift fit'."),
+]
+IndexOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--index", help="Search index made by 'jetlift index'."),
+]
+LimitOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--limit", min=1, help="Stop after this many inputs (a camera never ends)."),
+]
+ResultsOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--out", "-o", help="Folder for results.jsonl, arrays and pictures."),
+]
+PartOption = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--part", help="Part that takes the inputs, where a model has several, as in text."
+    ),
+]
+PromptOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--prompt", help="A word or phrase to compare pictures with; give several."),
+]
+TemplateOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--template",
+        help="Sentence for the prompts, as in 'a photo of a {}.'; several are averaged, '{}' takes "
+        "the prompt alone. The model's own if not given.",
+    ),
+]
+PromptsFileOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--prompts", help="Features made by 'jetlift prompts'."),
+]
+TopKOption = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--top-k", min=1, help="How many labels or hits at most; 5 if not given."),
+]
+AllowRandomFlag = Annotated[
+    bool,
+    typer.Option("--allow-random", help="Run a bundle of random weights, whose answers are none."),
 ]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder to write; it must not exist.")]
 

@@ -11,16 +11,43 @@ import typer
 
 from jetlift import console
 from jetlift.cli.app import app
+from jetlift.cli.opening import input_part, mark_of, open_bundle, session_of
 from jetlift.cli.options import (
+    AllowRandomFlag,
     BundleArgument,
+    FitOption,
+    IndexOption,
+    InputsArgument,
     JsonFlag,
+    LimitOption,
+    PartOption,
     PrecisionOption,
+    PromptOption,
+    PromptsFileOption,
+    ResultsOption,
     TargetOption,
+    TaskOption,
+    TemplateOption,
     ThreadsOption,
+    TopKOption,
 )
+from jetlift.cli.speech import LanguageOption, TranslateFlag, spoken
+from jetlift.cli.words import Words, for_task
+from jetlift.cli.writing import (
+    ChatFlag,
+    MaxTokensOption,
+    SeedOption,
+    StopOption,
+    SystemOption,
+    TemperatureOption,
+    TopPOption,
+    Writing,
+    stream_for,
+)
+from jetlift.cli.writing import artefacts as writing_artefacts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from jetlift.runtime.bundle import Bundle
     from jetlift.runtime.run import RunSummary
@@ -30,71 +57,78 @@ if TYPE_CHECKING:
 @app.command(epilog="Example: jetlift run dinov2 pictures/ --task embed -o results")
 def run(
     bundle: BundleArgument,
-    inputs: Annotated[
-        list[str],
-        typer.Argument(
-            help="Files, folders, globs, videos, /dev/video0, sound; .txt or - for text."
-        ),
-    ],
+    inputs: InputsArgument,
     *,
-    task: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--task", help="What to do; the bundle's first task if not given."),
-    ] = None,
+    task: TaskOption = None,
+    part: PartOption = None,
     precision: PrecisionOption = None,
     target: TargetOption = "cpu",
-    fit: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--fit", help="Anomaly model made by 'jetlift fit'."),
-    ] = None,
-    index: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--index", help="Search index made by 'jetlift index'."),
-    ] = None,
-    limit: Annotated[
-        Optional[int],  # noqa: UP045
-        typer.Option("--limit", min=1, help="Stop after this many inputs (a camera never ends)."),
-    ] = None,
-    out: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--out", "-o", help="Folder for results.jsonl, arrays and pictures."),
-    ] = None,
+    fit: FitOption = None,
+    index: IndexOption = None,
+    prompt: PromptOption = None,
+    template: TemplateOption = None,
+    prompts: PromptsFileOption = None,
+    top_k: TopKOption = None,
+    temperature: TemperatureOption = None,
+    top_p: TopPOption = None,
+    seed: SeedOption = None,
+    max_tokens: MaxTokensOption = None,
+    stop: StopOption = None,
+    chat: ChatFlag = False,
+    system: SystemOption = None,
+    language: LanguageOption = None,
+    translate: TranslateFlag = False,
+    limit: LimitOption = None,
+    out: ResultsOption = None,
     threads: ThreadsOption = None,
+    allow_random: AllowRandomFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Run inputs through a bundle: embed, search, anomaly, detect or transcribe.
+    """Run inputs through a bundle: pictures, sound or text, as its task takes them.
 
-    Without -o the results go to stdout, one JSON object per line.
+    Without -o the results go to stdout, one JSON object per line; on a terminal, a text that is
+    generated appears as it is written.
     """
     from jetlift.runtime.run import open_inputs, run_task
     from jetlift.runtime.tasks import needs_every_part, open_task
 
-    name = task
     artefacts = _artefacts(fit, index)
     if precision is None and artefacts:  # their numbers were made at one precision
         precision = next(iter(artefacts.values())).head.stamp.precision
+    opened = open_bundle(bundle, allow_random=allow_random)
+    name = task or (opened.manifest.tasks or ("embed",))[0]
+    words = Words(tuple(prompt or ()), tuple(template or ()), prompts)
+    artefacts |= for_task(opened, name, words, precision, target, threads)
+    writing = Writing(temperature, top_p, seed, max_tokens, tuple(stop or ()), chat, system)
+    artefacts |= writing_artefacts(name, writing, top_k)
+    artefacts |= spoken(language, translate=translate)
+    if (on_text := stream_for(name, out, as_json=as_json)) is not None:
+        artefacts["on_text"] = on_text
+    part = input_part(opened, part)
     with (
-        _session(bundle, precision, target, threads) as (opened, part, chosen, session),
+        session_of(opened, part, precision, target, threads) as (chosen, session),
         contextlib.ExitStack() as stack,
     ):
-        if name is None:
-            name = opened.manifest.tasks[0] if opened.manifest.tasks else "embed"
         if needs_every_part(name):
             how = {"target": target, "threads": threads}
             artefacts["others"] = _other_sessions(opened, part, precision, how, stack)
         bound = open_task(name, opened, session, precision=chosen, part=part, **artefacts)
-        show = None if out is not None else _show_line
+        show = None if out is not None else _end_line if on_text is not None else _show_line
         with (
             open_inputs(opened, part, inputs, limit=limit) as source,
-            console.counting(name, source.count) as advance,
+            _counting(name, source.count, streams=on_text is not None) as advance,
         ):
-            summary = run_task(bound, source, out=out, show=show, advance=advance)
+            summary = run_task(
+                bound, source, out=out, show=show, advance=advance, mark=mark_of(opened)
+            )
     _tell_done(summary, as_json=as_json)
 
 
 def _tell_done(summary: RunSummary, *, as_json: bool) -> None:
     for skipped, reason in summary.skipped:
         console.say(f"Skipped {skipped}: {reason}")
+    for note in summary.notes:
+        console.say(note)
     if summary.out is None:
         return
     if as_json:
@@ -140,41 +174,36 @@ def _show_line(fields: Mapping[str, object]) -> None:
     typer.echo(json.dumps(fields, ensure_ascii=False, allow_nan=False))
 
 
-def _input_part(bundle: Bundle) -> str:
-    """The part that takes raw input: the only one there is, or the only one with preprocessing."""
-    parts = bundle.manifest.parts
-    able = [name for name, part in parts.items() if part.preprocess is not None]
-    return bundle.part(able[0] if len(able) == 1 else None)[0]
+def _end_line(_fields: Mapping[str, object]) -> None:
+    typer.echo()
+
+
+def _counting(
+    name: str, count: int | None, *, streams: bool
+) -> contextlib.AbstractContextManager[Callable[[], None] | None]:
+    """Progress, but where it would write between the words of a text."""
+    return contextlib.nullcontext() if streams else console.counting(name, count)
 
 
 @contextlib.contextmanager
 def _session(
-    folder: Path, precision: str | None, target: str, threads: int | None
+    folder: Path,
+    precision: str | None,
+    target: str,
+    threads: int | None,
+    *,
+    part: str | None = None,
+    allow_random: bool = False,
 ) -> Iterator[tuple[Bundle, str, str, Session]]:
-    """Open a bundle and a session of its input part, and tell what the user should know.
+    """Open a bundle and a session of the part that takes its inputs.
 
     Yields:
         The bundle, the part, the variant, and the session.
     """
-    from jetlift.runtime.bundle import Bundle
-    from jetlift.runtime.choice import choose_precision
-    from jetlift.runtime.session import open_session
-
-    opened = Bundle.open(folder)
-    part = _input_part(opened)
-    chosen = precision or choose_precision(opened, part, target)
-    notices: list[str] = []
-    if target == "cpu" and not opened.engine_path(target, part, chosen).exists():
-        console.say(
-            f"No engine is built for cpu, so the {chosen} graph is compiled now. "
-            f"To keep one: jetlift build {folder}"
-        )
-    with open_session(
-        opened, part, chosen, target=target, threads=threads, notices=notices
-    ) as session:
-        for notice in notices:
-            console.say(notice)
-        yield opened, part, chosen, session
+    opened = open_bundle(folder, allow_random=allow_random)
+    name = input_part(opened, part)
+    with session_of(opened, name, precision, target, threads) as (chosen, session):
+        yield opened, name, chosen, session
 
 
 @app.command(epilog="Example: jetlift fit dinov2 good-pictures/ -o bricks.fit")
@@ -186,13 +215,19 @@ def fit(
     precision: PrecisionOption = None,
     target: TargetOption = "cpu",
     threads: ThreadsOption = None,
+    allow_random: AllowRandomFlag = False,
 ) -> None:
     """Learn what good pictures look like (PaDiM), for 'jetlift run --task anomaly'."""
     from jetlift.runtime.sources import open_source
     from jetlift.runtime.tasks.anomaly_fit import fit as fit_model
 
     with (
-        _session(bundle, precision, target, threads) as (opened, part, chosen, session),
+        _session(bundle, precision, target, threads, allow_random=allow_random) as (
+            opened,
+            part,
+            chosen,
+            session,
+        ),
         open_source([good]) as source,
         console.counting("fit", source.count) as advance,
     ):
@@ -214,23 +249,34 @@ def index(
     inputs: Annotated[list[str], typer.Argument(help="Folder of pictures, or texts.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="File for the index.")],
     *,
+    part: PartOption = None,
     precision: PrecisionOption = None,
     target: TargetOption = "cpu",
     threads: ThreadsOption = None,
+    allow_random: AllowRandomFlag = False,
 ) -> None:
     """Make a search index of your own pictures or texts."""
     from jetlift.runtime.run import open_inputs
     from jetlift.runtime.tasks.search import build_index
 
+    notices: list[str] = []
     with (
-        _session(bundle, precision, target, threads) as (opened, part, chosen, session),
-        open_inputs(opened, part, inputs) as source,
+        _session(bundle, precision, target, threads, part=part, allow_random=allow_random) as (
+            opened,
+            name,
+            chosen,
+            session,
+        ),
+        open_inputs(opened, name, inputs) as source,
         console.counting("index", source.count) as advance,
     ):
         made = build_index(
             opened, session, source,
-            precision=chosen, target=target, part=part, progress=lambda _done: advance(),
+            precision=chosen, target=target, part=name, progress=lambda _done: advance(),
+            notices=notices,
         )  # fmt: skip
+        for notice in notices:
+            console.say(notice)
         for skipped in getattr(source, "skipped", ()):
             console.say(f"Skipped {skipped.source}: {skipped.reason}")
     made.save(out)
@@ -253,6 +299,7 @@ def search(
         typer.Option("--out", "-o", help="Folder for results.jsonl and contact sheets."),
     ] = None,
     threads: ThreadsOption = None,
+    allow_random: AllowRandomFlag = False,
 ) -> None:
     """Find the nearest entries of an index for each input."""
     from jetlift.runtime.tasks.search import Index
@@ -261,4 +308,5 @@ def search(
     run(
         bundle or Path(made_by.bundle_folder), inputs, task="search", precision=made_by.precision,
         target=made_by.target, index=index_file, out=out, threads=threads,
+        part=made_by.part, allow_random=allow_random,
     )  # fmt: skip

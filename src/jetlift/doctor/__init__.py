@@ -5,7 +5,8 @@ Rules:
         child process, which may fail or crash without taking the doctor along.
     D2  Everything else is looked up (package metadata, files of the system), never imported.
     D3  Which packages jetlift needs comes from its own metadata, so it is written down once.
-    D4  Only the core decides about the exit code; what else is missing is a choice.
+    D4  Only the core decides about the exit code, and a self-test that failed; what else is missing
+        is a choice.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ _TITLES = {
     "extras": "Extras",
     "weights": "Weights without a network",
     "machine": "Machine",
+    "selftest": "A graph built and run here",
 }
 _SIGNS = {"ok": ("✓", "green"), "missing": ("-", "yellow"), "problem": ("✗", "red")}
 
@@ -54,8 +56,13 @@ def examine(*, root: Path = Path("/"), installed: Installed | None = None) -> li
 
 
 def exit_code(findings: Sequence[Finding]) -> int:
-    """0, or 4 where the core is incomplete or broken (rule D4)."""
-    return 4 if any(item.group == "core" and item.status != "ok" for item in findings) else 0
+    """0, or 4 where the core is incomplete or broken or a self-test failed (rule D4)."""
+    failed = (
+        (item.group == "core" and item.status != "ok")
+        or (item.group == "selftest" and item.status == "problem")
+        for item in findings
+    )
+    return 4 if any(failed) else 0
 
 
 def show(findings: Sequence[Finding], console: Console) -> None:

@@ -23,6 +23,8 @@ PURPOSES = {
     "samples": "photographs for the demo",
     "rtx": "engines for RTX GPUs, built with or without one here",
     "tensorrt": "engines for data-centre GPUs and Jetson",
+    "lean": "runs version-compatible TensorRT engines, builds none",
+    "cuda": "runs engines on an NVIDIA GPU; compiles against the CUDA toolkit",
 }
 
 
@@ -46,6 +48,8 @@ def examine_weights(installed: Installed) -> list[Finding]:
 
     findings = []
     for recipe in RECIPES.values():
+        if recipe.packaged is None:
+            continue
         package, wanted = recipe.packaged.package, recipe.packaged.version
         version = installed.version(package)
         versions = {} if version is None else {package: version}
@@ -82,7 +86,7 @@ def _extra(
     parts += wrong
     parts += [f"not installed: {', '.join(absent)}"] if absent else []
     line = "" if status == "ok" else pip(f"install 'jetlift[{extra}]'")
-    if line and extra == "tensorrt" and on_jetson:
+    if line and extra in ("tensorrt", "lean") and on_jetson:
         parts.append("on a Jetson TensorRT comes with JetPack, not with pip (docs/boards.md)")
         line = ""
     return Finding("extras", extra, status, "; ".join(parts), line, found)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Status = Literal["ok", "missing", "problem"]
-Group = Literal["core", "extras", "weights", "machine"]
+Group = Literal["core", "extras", "weights", "machine", "selftest"]
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,8 @@ class Finding:
 
     Attributes:
         group: `core` is what every command needs; `extras` are jetlift's optional dependencies;
-            `weights` are packages that ship weights; `machine` is everything below Python.
+            `weights` are packages that ship weights; `machine` is everything below Python;
+            `selftest` is what came of building and running a graph.
         name: What was looked at.
         status: `missing` is a choice that was not made; `problem` is something that is wrong.
         what: What was found, for people.
