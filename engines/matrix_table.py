@@ -118,8 +118,10 @@ def _gate(bundle: Bundle, result: BuildResult) -> tuple[Gate, str]:
         return "failed", result.shortfall
     if variant.fidelity is None and result.precision != "fp32":
         return "open", "its fidelity was not measured"
-    if result.passport.receipt.outcome == "not observed":
-        return "open", result.passport.receipt.observed_by
+    receipt = result.passport.receipt
+    if receipt.outcome == "not observed":
+        unseen = f"{receipt.unobserved_share:.1%} of the operations were not seen"
+        return "open", f"{unseen} ({receipt.observed_by})"
     if result.widened:
         return "open", result.widened
     return "passed", ""
@@ -130,7 +132,9 @@ def _handed_over(model: str, target: str, handover: Handover) -> tuple[Row, ...]
         Row(
             model=model, target=target, part=item.part, precision=item.variant,
             outcome="refused" if item.verdict == "refused" else "handed over",
-            reason=item.reason or handover.recipe.command, engine=None, size_bytes=None,
+            reason=item.reason
+            if item.verdict == "refused"
+            else f"on the board: {handover.recipe.command}", engine=None, size_bytes=None,
             seconds=None, gate="open", gate_reason="only the board can build it", int8_share=None,
             speed=None, speed_ratio=None, exit_code=0,
         )

@@ -57,8 +57,9 @@ class Site:
             size = self.array().shape[self.axis]
             follower = _bias_of(self.node.outputs[0], size)
             value = follower[0].inputs[follower[1]] if follower is not None else None
-        known = value is not None and value.const_value is not None
-        return array_of(value).reshape(-1) if known else None
+        if value is None or value.const_value is None:
+            return None
+        return array_of(value).reshape(-1)
 
     @property
     def is_conv(self) -> bool:

@@ -283,7 +283,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path):
 
     refused("short", ArtefactError, "do not fit", drop=("ln_f.weight",))
     refused("long", ArtefactError, "do not fit", **{"extra.weight": torch.zeros(2)})
-    refused("head", ArtefactError, "not the table", **{"lm_head.weight": torch.zeros(1024, 32)})
+    refused("head", ArtefactError, "not the table", **{"lm_head.weight": torch.zeros(1024, 64)})
     refused("size", InputError, "vocab_size 1024", recipe=RECIPES["gpt2-medium"])
     refused("llama", InputError, "vocab_size 1024", "llama", RECIPES["llama-3.2-1b"])
     refused("theta", InputError, "rope_theta", "llama", TINY["qwen"])

@@ -71,7 +71,7 @@ def build_engines(
 def _export(model: Model, folder: Path, report: Report) -> Bundle:
     from jetlift.export.detector import DetectOptions
     from jetlift.export.make import DEFAULT_PRECISIONS, Request, export_onnx, export_recipe
-    from jetlift.export.precision.int8 import TIME_LIMIT_S, SearchOptions
+    from jetlift.export.precision.int8 import SearchOptions
     from jetlift.export.recipes import recipe
 
     samples = None if model.samples is None else Path(model.samples)
@@ -83,7 +83,7 @@ def _export(model: Model, folder: Path, report: Report) -> Bundle:
         samples,
         model.fidelity,
         model.keep or False,
-        SearchOptions(TIME_LIMIT_S if minutes is None else 60 * minutes),
+        SearchOptions() if minutes is None else SearchOptions(60 * minutes),
     )
 
     def tell(stage: str, share: float) -> None:
