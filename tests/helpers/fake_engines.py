@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -63,3 +64,18 @@ def opened(model: FakeModel = AFFINE, device: FakeDevice | None = None, **how: A
 
 def rows(count: int, seed: int = 0) -> Any:
     return np.random.default_rng(seed).standard_normal((count, 4)).astype(np.float32)
+
+
+WAYS = [
+    {},
+    {"cuda_graph": True},
+    {"mapped": True},
+    {"overlap": True},
+    {"cuda_graph": True, "overlap": True},
+    {"mapped": True, "overlap": True, "cuda_graph": True},
+]
+PACES = ["lazy", "eager", "chance"]
+
+
+def paced(pace: str, seed: int = 0) -> FakeDevice:
+    return FakeDevice(pace=random.Random(seed) if pace == "chance" else pace)  # type: ignore[arg-type] # noqa: S311
