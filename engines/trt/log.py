@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 MARK = "\x1e"
 _LAYER = re.compile(r"\s*Name: (?P<name>.*?), LayerType: (?P<kind>\w+), Inputs: (?P<rest>.*)")
 _DATATYPE = re.compile(r"Datatype: ([^,}]+)")
+_LISTS = re.compile(r"\], (?=(?:Constants|Outputs): )")
+MIXED, _HALVES = "mixed", {"fp16", "bf16"}
 _MEMORY = re.compile(r"(?:Total (Weights|Activation)|Max (Scratch)) Memory: (\d+) bytes")
 _REFUSED = re.compile(
     r"In node -?\d+ with name: (?P<node>.*?) and operator: (?P<kind>\S+) "
@@ -124,15 +126,22 @@ class BuildLog:
 
 
 def layer_of(line: str) -> Layer | None:
-    """Read one line of the builder's list of layers, or None where it is not one."""
+    """Read one line of the builder's list of layers, or None where it is not one.
+
+    A layer that reads FP32 and a half holds the Cast between them, as with a cache that comes from
+    outside: the line does not say in which of the two it multiplies, so it is of neither.
+    """
     found = _LAYER.match(line)
     if found is None:
         return None
-    read, _, other = found["rest"].partition("Constants: ")
-    kinds = map(precision_of, (*_DATATYPE.findall(read), *_DATATYPE.findall(other)))
-    precision = next(filter(None, kinds), None)
+    read, *others = _LISTS.split(found["rest"], maxsplit=1)
+    kinds = [precision_of(kind) for kind in _DATATYPE.findall(read)]
+    others_kinds = map(precision_of, _DATATYPE.findall(" ".join(others)))
+    precision = next(filter(None, (*kinds, *others_kinds)), None)
     if precision is None:
         return None
+    if precision == "fp32" and _HALVES & set(kinds):
+        precision = MIXED
     nodes = nodes_of(line.rpartition("Metadata: ")[2])
     return Layer(nodes, precision, rank_of(found["kind"], found["name"]))
 

@@ -56,7 +56,7 @@ class Size:
 
 
 SMALL, MEDIUM, LARGE = Size(768, 12, 12), Size(1024, 24, 16), Size(1280, 36, 20)
-# For tests: no published weights have it. A narrower head would run in FP32 in TensorRT-RTX 1.7.
+# For tests: no published weights have it.
 TINY = Size(64, 2, 4, vocabulary=1024, context=48)
 
 

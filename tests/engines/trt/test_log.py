@@ -38,6 +38,18 @@ def test_a_layer_is_read_from_the_log() -> None:
     assert (len(log.layers), log.lines) == (1, [GEMM.strip()])
 
 
+def test_a_layer_that_holds_the_cast_of_a_cache_is_of_neither_precision() -> None:
+    """As TensorRT-RTX 1.7.1 lists attention that reads an FP32 cache in an FP16 graph."""
+    line = (
+        "    Name: _gemv_mha_v1_myl0_16, LayerType: kgen, Inputs: [ { Name: cross_value_0, "
+        "Datatype: Float, Format: x }, { Name: query, Datatype: Half, Format: x }], Outputs: [ "
+        "{ Name: a, Datatype: Half, Format: x }], TacticName: g, Metadata: [ONNX Layer: node_matmul_3]\n"
+    )
+    assert layer_of(line) == Layer(("node_matmul_3",), "mixed", 1)
+    only_fp32 = line.replace("query, Datatype: Half", "query, Datatype: Float")
+    assert layer_of(only_fp32) == Layer(("node_matmul_3",), "fp32", 1)
+
+
 def test_a_mask_is_not_what_a_layer_computes_in() -> None:
     masked = GEMM.replace("Inputs: [ ", "Inputs: [ { Name: mask, Datatype: Bool }, ")
     assert layer_of(masked) == layer_of(GEMM)
