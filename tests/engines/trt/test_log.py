@@ -43,7 +43,8 @@ def test_a_layer_that_holds_the_cast_of_a_cache_is_of_neither_precision() -> Non
     line = (
         "    Name: _gemv_mha_v1_myl0_16, LayerType: kgen, Inputs: [ { Name: cross_value_0, "
         "Datatype: Float, Format: x }, { Name: query, Datatype: Half, Format: x }], Outputs: [ "
-        "{ Name: a, Datatype: Half, Format: x }], TacticName: g, Metadata: [ONNX Layer: node_matmul_3]\n"
+        "{ Name: a, Datatype: Half, Format: x }], TacticName: g, Metadata: "
+        "[ONNX Layer: node_matmul_3]\n"
     )
     assert layer_of(line) == Layer(("node_matmul_3",), "mixed", 1)
     only_fp32 = line.replace("query, Datatype: Half", "query, Datatype: Float")
