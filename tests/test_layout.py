@@ -159,7 +159,10 @@ def test_the_wheel_says_what_it_is(wheel: Path) -> None:
     assert "Requires-Python: >=3.10" in metadata
     assert "Apache License" in licence
     assert "Version 2.0, January 2004" in licence
-    assert dict(points["console_scripts"]) == {"jetlift": "jetlift.__main__:main"}
+    assert dict(points["console_scripts"]) == {
+        "jetlift": "jetlift.__main__:main",
+        "build-engines": "jetlift.__main__:build_engines",
+    }
 
 
 def test_the_core_asks_for_four_packages_and_a_toml_reader(wheel: Path) -> None:

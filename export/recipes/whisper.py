@@ -213,4 +213,3 @@ def recipe(size: Size) -> Recipe:
 
 
 RECIPES = tuple(recipe(size) for size in SIZES)
-RECIPE = next(item for item in RECIPES if item.packaged is not None)

@@ -57,7 +57,7 @@ def test_boards_rest_on_documents() -> None:
 def test_some_cells() -> None:
     nano = row("orin-nano-8gb", "6.2")
     assert [name for name, cell in nano.items() if cell.builds] == [
-        "fp32", "fp16", "int8", "int8-fp16",
+        "fp32", "fp16", "bf16", "int8", "int8-fp16",
     ]  # fmt: skip
     assert nano["fp32"].tensorrt == "10.3"
     assert all(cell.builds for cell in row("thor-t5000", "7.2").values())

@@ -38,9 +38,7 @@ MaxTokensOption = Annotated[
 ]
 StopOption = Annotated[
     Optional[list[str]],  # noqa: UP045
-    typer.Option(
-        "--stop", help="A string that ends the text, \\n for a line's end; give several."
-    ),
+    typer.Option("--stop", help="A string that ends the text, \\n for a line's end; give several."),
 ]
 ChatFlag = Annotated[
     bool, typer.Option("--chat", help="Write the prompt as a turn, as an instruct model wants it.")

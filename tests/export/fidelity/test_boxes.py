@@ -106,8 +106,11 @@ def test_a_new_reference_is_not_taken_for_the_old_one():
 
 def test_the_default_budget_is_about_its_own_figures():
     metric = BoxMetric("output", SIZE_WH, HEAD)
-    (line,) = fidelity.parse_budget(BUDGET, metric.names)
-    assert (line.metric, line.limit) == ("matched", 0.95)
+    lines = fidelity.parse_budget(BUDGET, metric.names)
+    assert [(line.metric, line.limit) for line in lines] == [
+        ("matched", 0.95),
+        ("precision_to_fp32", 0.9),
+    ]
 
 
 @st.composite

@@ -12,7 +12,7 @@ import pytest
 
 from jetlift.benchmarks.speech_corpus import write_corpus
 from jetlift.export.fidelity.words import word_errors
-from jetlift.runtime.audio import Sound, read_sound
+from jetlift.runtime.audio import Sound, read_sound, resample
 from jetlift.runtime.errors import InputError, UsageError
 from jetlift.runtime.run import open_inputs, run_task
 from jetlift.runtime.session import open_session
@@ -111,6 +111,22 @@ def test_speech_without_long_pauses_goes_on_where_the_last_segment_ended(whisper
     # Less than the model's error on such voices and a lost or doubled window would be more.
     errors, count = word_errors(words, fields["text"])
     assert errors < 0.5 * count
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "channels", "form"), [(8000, 1, "PCM_U8"), (96_000, 2, "FLOAT")]
+)
+def test_poor_and_rich_files_give_the_words_too(
+    whisper_bundle, speech, tmp_path, rate_hz, channels, form
+):
+    soundfile = pytest.importorskip("soundfile", reason="soundfile is not installed")
+    once, path = read_sound(speech), tmp_path / "jfk.wav"
+    samples = resample(once.samples, once.sample_rate_hz, rate_hz)
+    soundfile.write(path, np.stack([samples] * channels, axis=1), rate_hz, subtype=form)
+    with _task(whisper_bundle, "cpu-onnxruntime") as task:
+        text = task.run(SoundItem("jfk.wav", 0, read_sound(path)))["text"]
+    # Half the band and 8 bit cost a word at most.
+    assert word_errors(JFK, text)[0] <= (1 if form == "PCM_U8" else 0)
 
 
 @pytest.mark.parametrize("count", [1, 16_000, 160_000])
