@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jetlift.export.recipes.base import PartRecipe
-from jetlift.export.recipes.whisper_samples import StepMetric
+from jetlift.export.recipes.steps import StepMetric, steps_of
 from jetlift.export.samples import Item
 from jetlift.runtime import jsonform
 from jetlift.runtime.errors import InputError
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 PART, TOKENIZER = "decoder", "assets/tokenizer.json"
 PIECE = 128  # tokens of a prompt per run
-SAMPLE_TOKENS, STEPS_PER_TEXT = 48, 4
+SAMPLE_TOKENS = 48
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,7 @@ def step_items(context: ItemContext) -> list[Item]:
             decoder = Decoder(session, facts.piece)
             decoder.advance(ids)
             given = _Given(tuple(ids), decoder.cached())
-            spread = np.linspace(1, len(ids) - 1, STEPS_PER_TEXT).round().astype(int)
-            steps: Any = tuple(StepFeeds(given, int(place)) for place in np.unique(spread))
+            steps: Any = tuple(StepFeeds(given, place) for place in steps_of(len(ids)))
             items.append(Item(hashlib.sha256(item.text.encode()).hexdigest(), steps))
     return items
 

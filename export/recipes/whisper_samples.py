@@ -3,9 +3,8 @@
 encoder   each utterance; judged by the words that fp32's other parts make of its output
 cross     fp32's hidden states of the first utterances, since one answer to them is 18 MB
 decoder   the prompt and some steps of each utterance, with the spoken words before them given
-          (teacher forcing); judged by the token that it finds likeliest and by its logits. The
-          prompt's own steps matter: what a decoder keeps of its first token is larger than of any
-          other, and every later token looks at it.
+          (teacher forcing); judged by the token that it finds likeliest and by its logits
+          (steps.py)
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jetlift.export.fidelity.vectors import compare, vector_loss
 from jetlift.export.fidelity.words import WordMetric
+from jetlift.export.recipes.steps import StepMetric, steps_of
 from jetlift.export.samples import Item
 from jetlift.export.speech import Utterance, read_utterances
 from jetlift.runtime.errors import UsageError
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from jetlift.export.fidelity.metric import MetricContext, Outputs
+    from jetlift.export.fidelity.metric import MetricContext
     from jetlift.export.samples import ItemContext
     from jetlift.runtime.manifest import AudioPreprocess
     from jetlift.runtime.session.base import Session
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 CROSS_UTTERANCES = 48
-STEPS_PER_UTTERANCE = 4
 HIDDEN_KEPT = 64  # what a split of any size takes to calibrate and search
 _BATCH = 8
 
@@ -82,12 +80,6 @@ def decoder_items(context: ItemContext, spec: AudioPreprocess) -> list[Item]:
                 steps: Any = tuple(StepFeeds(item, place, heard) for place in places)
                 items.append(Item(item.utterance.digest, steps, item.utterance.text))
     return items
-
-
-def steps_of(tokens: int, prompt: int) -> list[int]:
-    """Positions to judge of a text: all of the prompt, then evenly to the end."""
-    spread = np.linspace(prompt - 1, tokens - 1, STEPS_PER_UTTERANCE).round().astype(int)
-    return sorted({*range(prompt), *spread.tolist()})
 
 
 class _Heard:
@@ -207,46 +199,6 @@ def step_metric(context: MetricContext) -> StepMetric:
     facts = GenerationFacts.read(context.folder / GENERATION)
     last_given = len(facts.prompt) - 1
     return StepMetric([int(feed["position"][0]) >= last_given for feed in context.samples.feeds])
-
-
-class StepMetric:
-    """Figures of the decoder on given words.
-
-    token_agreement   share of steps at which fp32 and the variant find the same token likeliest
-    logits.cosine_*   cosine of the logits
-    new.cosine_*      cosine of the token's own keys and values, over all layers
-
-    Args:
-        chooses: Per step, whether its token is chosen and not given, as within a prompt; only
-            such steps count in token_agreement.
-    """
-
-    names = ("token_agreement", "cosine_mean", "cosine_min")
-
-    def __init__(self, chooses: Sequence[bool]) -> None:
-        self._chooses = chooses
-
-    def figures(self, reference: Outputs, got: Outputs) -> dict[str, float]:
-        """See the class."""
-        steps = zip(reference["logits"], got["logits"], self._chooses, strict=True)
-        same = [
-            bool(np.isfinite(b).all()) and a.argmax(-1).tolist() == b.argmax(-1).tolist()
-            for a, b, chosen in steps
-            if chosen
-        ]
-        near = compare(reference, got)
-        fresh = [name for name in reference if name != "logits"]
-        return {
-            "token_agreement": float(np.mean(same)),
-            "logits.cosine_mean": near["logits.cosine_mean"],
-            "logits.cosine_min": near["logits.cosine_min"],
-            "new.cosine_mean": float(np.mean([near[f"{n}.cosine_mean"] for n in fresh])),
-            "new.cosine_min": min(near[f"{n}.cosine_min"] for n in fresh),
-        }
-
-    def loss(self, figures: Mapping[str, float]) -> float:
-        """By the vectors, of the logits and of the keys and values."""
-        return vector_loss(figures)
 
 
 def _fp32(files: Mapping[str, Path], part: str) -> Session:
