@@ -137,11 +137,6 @@ def read_table(folder: Path) -> Table:
         raise InputError(
             f"{folder} has no {TABLE_NAME}", expected="A folder that a comparison wrote"
         )
-    try:
+    again = "Run the comparison again; what its methods gave is used again"
+    with jsonform.refusing(path, ArtefactError, do=again):
         return jsonform.loads(Table, path.read_bytes())
-    except jsonform.FormError as error:
-        raise ArtefactError(
-            f"{path} is refused at {error.where or 'its start'}: got {error.got}",
-            expected=f"Expected {error.expected}",
-            do="Run the comparison again; what its methods gave is used again",
-        ) from error

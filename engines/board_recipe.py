@@ -146,14 +146,8 @@ def read_recipe(bundle: Bundle, target: str) -> BoardRecipe | None:
     again = f"Make it again with: jetlift build {bundle.folder} --target {target}"
     if path.stat().st_size > _MAX_BYTES:
         raise PassportError(f"{path} is larger than any recipe", do=again)
-    try:
+    with jsonform.refusing(path, PassportError, do=again):
         recipe = jsonform.loads(BoardRecipe, path.read_bytes())
-    except jsonform.FormError as error:
-        raise PassportError(
-            f"{path} is refused at {error.where or 'its start'}: got {error.got}",
-            expected=f"Expected {error.expected}",
-            do=again,
-        ) from error
     if recipe.bundle_sha256 != bundle.sha256:
         raise PassportError(
             f"{path} was made for another bundle than the one it lies in",

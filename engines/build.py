@@ -28,7 +28,6 @@ from jetlift.runtime.errors import (
     EngineLibraryError,
     MissingPackageError,
     PassportError,
-    UnknownNameError,
     UsageError,
 )
 from jetlift.runtime.passport import here, judge, onnx_sha256, read_passport
@@ -115,7 +114,7 @@ def build(
     """
     chosen = target_of(target)
     _check_target(bundle, chosen, options)
-    jobs = _jobs(bundle, chosen, precisions)
+    jobs = [Job(bundle, chosen, *named) for named in bundle.variants(precisions)]
     host = _host_of(chosen)
     count = len(jobs) + len(bundle.manifest.parts)
     results = []
@@ -238,25 +237,6 @@ def _check_dla(target: Target, options: BuildOptions) -> None:
             f"DLA core {core} was asked for and the {board.product} has {board.dla_count}",
             expected="A core that the board has, counted from 0, or none of --dla-core",
         )
-
-
-def _jobs(bundle: Bundle, target: Target, precisions: Sequence[str] | None) -> list[Job]:
-    parts = bundle.manifest.parts
-    known = list(dict.fromkeys(name for part in parts.values() for name in part.variants))
-    for name in precisions or ():
-        if name not in known:
-            raise UnknownNameError(
-                f"No part of {bundle.manifest.model} has a {name} variant",
-                expected=f"One of {', '.join(known)}",
-                do="Choose one of these, or export again with: --precision",
-            )
-    wanted = known if precisions is None else list(dict.fromkeys(precisions))
-    return [
-        Job(bundle, target, name, precision)
-        for name, part in parts.items()
-        for precision in wanted
-        if precision in part.variants
-    ]
 
 
 def _host_of(target: Target) -> Host:

@@ -32,7 +32,6 @@ from jetlift.jetson.facts import default_release, release, releases_for
 from jetlift.runtime.errors import (
     EngineLibraryError,
     MissingPackageError,
-    UnknownNameError,
     UsageError,
 )
 from jetlift.runtime.passport import onnx_sha256
@@ -142,7 +141,7 @@ def hand_over(
     device = _device(target)
     chosen = _release(device, jetpack)
     planned = []
-    for part, variant in _wanted(bundle, precisions):
+    for part, variant in bundle.variants(precisions):
         tell(f"{part} {variant}: check it for {target.name}")
         ability = _ability(bundle, part, variant, device, chosen)
         sibling = _no_sibling(device, "the board cannot compute it")
@@ -178,25 +177,6 @@ def _release(device: Device, jetpack: str | None) -> Release:
             expected=f"One of {', '.join(item.version for item in releases_for(device))}",
         )
     return chosen
-
-
-def _wanted(bundle: Bundle, precisions: Sequence[str] | None) -> list[tuple[str, str]]:
-    parts = bundle.manifest.parts
-    known = list(dict.fromkeys(name for part in parts.values() for name in part.variants))
-    for name in precisions or ():
-        if name not in known:
-            raise UnknownNameError(
-                f"No part of {bundle.manifest.model} has a {name} variant",
-                expected=f"One of {', '.join(known)}",
-                do="Choose one of these, or export again with: --precision",
-            )
-    wanted = known if precisions is None else list(dict.fromkeys(precisions))
-    return [
-        (name, variant)
-        for name, part in parts.items()
-        for variant in wanted
-        if variant in part.variants
-    ]
 
 
 def _ability(bundle: Bundle, part: str, variant: str, device: Device, chosen: Release) -> Ability:

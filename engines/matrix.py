@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 
 from jetlift.engines.matrix_form import request_of
 from jetlift.engines.matrix_table import SCHEMA_VERSION, Row, Table, rows_of
-from jetlift.engines.targets import target as target_of
 from jetlift.engines.trt.watch import end_all
 from jetlift.runtime import atomic, jsonform
 from jetlift.runtime.bundle import Bundle
@@ -60,7 +59,6 @@ class Run:
     jobs: int = 1
     tell: Callable[[str, float], None] = lambda _doing, _share: None
     _rows: dict[tuple[str, str], tuple[Row, ...]] = field(default_factory=dict)
-    _done: int = 0
 
     def run(self) -> Table:
         """Build everything (rules B1 to B5).
@@ -135,10 +133,10 @@ class Run:
         self._say(f"{model.name} for {target}")
         wanted = model.precisions
         if wanted is not None:
-            known = {name for part in bundle.manifest.parts.values() for name in part.variants}
+            known = {variant for _, variant in bundle.variants()}
             wanted = tuple(name for name in wanted if name in known)
         try:
-            built = self.build(bundle, target_of(target).name, wanted)
+            built = self.build(bundle, target, wanted)
         except JetliftError as error:
             return (Row.failed(str(model.name), target, error),)
         return rows_of(str(model.name), bundle, target, built)
@@ -146,9 +144,7 @@ class Run:
     def _note(self, model: Model, target: str, rows: tuple[Row, ...]) -> None:
         """Keep the rows, and write the table as far as it goes (rule B5)."""
         self._rows[str(model.name), target] = rows
-        self._done += 1
-        table = self._table()
-        atomic.write_bytes(self.out / TABLE_NAME, jsonform.dumps(table).encode())
+        atomic.write_bytes(self.out / TABLE_NAME, jsonform.dumps(self._table()).encode())
 
     def _table(self) -> Table:
         """The rows there are, in the manifest's order."""
@@ -158,4 +154,4 @@ class Run:
 
     def _say(self, doing: str) -> None:
         cells = sum(len(model.targets or ()) for model in self.matrix.models)
-        self.tell(doing, self._done / max(1, cells))
+        self.tell(doing, len(self._rows) / max(1, cells))

@@ -88,15 +88,10 @@ def read_matrix(path: Path) -> Matrix:
     """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-        matrix = jsonform.read(Matrix, data)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path} cannot be read: {error}", expected="A TOML manifest") from error
-    except jsonform.FormError as error:
-        raise InputError(
-            f"{path} is refused at {error.where or 'its start'}: got {error.got}",
-            expected=f"Expected {error.expected}",
-            do="docs/build-engines.md has an example",
-        ) from error
+    with jsonform.refusing(path, InputError, do="docs/build-engines.md has an example"):
+        matrix = jsonform.read(Matrix, data)
     models = tuple(_complete(model, matrix.defaults, path.parent) for model in matrix.models)
     if not models:
         raise UsageError(f"{path} names no model", expected="At least one [[models]]")

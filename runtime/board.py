@@ -53,20 +53,29 @@ class BoardState:
     dla_cores: int | None = field(doc="DLA cores that the system shows", default=None)
 
 
+def is_jetson(root: Path) -> bool:
+    """Whether the system says it is a Jetson.
+
+    Args:
+        root: Where /proc and /etc lie.
+    """
+    compatible = _text(root / "proc/device-tree/compatible") or ""
+    return (root / RELEASE_FILE).is_file() or "nvidia,tegra" in compatible
+
+
 def read_board(root: Path) -> BoardState | None:
     """Look at the board this machine is; None where it is no Jetson.
 
     Args:
         root: Where /proc, /sys, /etc and /var lie (rule B3).
     """
-    compatible = _text(root / "proc/device-tree/compatible") or ""
-    release = _text(root / RELEASE_FILE)
-    if release is None and "nvidia,tegra" not in compatible:
+    if not is_jetson(root):
         return None
+    compatible = _text(root / "proc/device-tree/compatible") or ""
     model = (_text(root / "proc/device-tree/model") or "").strip("\0 \n")
     return BoardState(
         device=model or None,
-        l4t=_l4t(release or ""),
+        l4t=_l4t(_text(root / RELEASE_FILE) or ""),
         power_mode=_power_mode(root),
         gpu_clock_mhz=_mhz(root, _GPU_CLOCKS),
         memory_clock_mhz=_mhz(root, _MEMORY_CLOCKS),

@@ -15,7 +15,7 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from jetlift.runtime import jsonform
 from jetlift.runtime.errors import BundleError, InputError, UnknownNameError
@@ -30,8 +30,9 @@ from jetlift.runtime.manifest import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+T = TypeVar("T")
 MANIFEST_NAME = "bundle.json"
 ENGINES_FOLDER = "engines"
 _MAX_MANIFEST_BYTES = 16 * 2**20
@@ -105,6 +106,32 @@ class Bundle:
             )
         return variants[precision]
 
+    def variants(self, precisions: Sequence[str] | None = None) -> list[tuple[str, str]]:
+        """Every part with each of its variants, in the manifest's order of parts.
+
+        Args:
+            precisions: Variants of every part that has them, in this order; None for all there are.
+
+        Raises:
+            UnknownNameError: No part has such a variant.
+        """
+        parts = self.manifest.parts
+        known = list(dict.fromkeys(name for part in parts.values() for name in part.variants))
+        for name in precisions or ():
+            if name not in known:
+                raise UnknownNameError(
+                    f"No part of {self.manifest.model} has a {name} variant",
+                    expected=f"One of {', '.join(known)}",
+                    do="Choose one of these, or export again with: --precision",
+                )
+        wanted = known if precisions is None else list(dict.fromkeys(precisions))
+        return [
+            (name, variant)
+            for name, part in parts.items()
+            for variant in wanted
+            if variant in part.variants
+        ]
+
     def path(self, relative: str) -> Path:
         """Where a file of the bundle lies. Its content was verified when the bundle was opened."""
         return self.folder / relative
@@ -146,15 +173,23 @@ def parse_manifest(text: bytes) -> Manifest:
     Raises:
         BundleError: It is not of the published form.
     """
-    try:
+    with jsonform.refusing(MANIFEST_NAME, BundleError, do=_REMAKE):
         data = jsonform.parse(text)
         _check_version(data)  # first, since another version may well have another form
         return jsonform.read(Manifest, data)
-    except jsonform.FormError as error:
+
+
+def read_facts(form: type[T], path: Path) -> T:
+    """Read what an asset of a bundle says, in the form of a dataclass.
+
+    Raises:
+        BundleError: The file is missing or of another form.
+    """
+    try:
+        return jsonform.loads(form, path.read_bytes())
+    except (OSError, jsonform.FormError) as error:
         raise BundleError(
-            f"{MANIFEST_NAME} is refused at {error.where or 'its start'}: got {error.got}",
-            expected=f"Expected {error.expected}",
-            do=_REMAKE,
+            f"{path.name} cannot be read: {error}", do="Export the bundle again"
         ) from error
 
 

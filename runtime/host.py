@@ -132,14 +132,8 @@ def read_host(path: Path) -> Host:
     again = "Make it on that machine with: jetlift doctor --host"
     if not path.is_file():
         raise InputError(f"There is no file {path} that describes a machine", do=again)
-    try:
+    with jsonform.refusing(path, InputError, do=again):
         found = jsonform.loads(HostFile, path.read_bytes())
-    except jsonform.FormError as error:
-        raise InputError(
-            f"{path} is refused at {error.where or 'its start'}: got {error.got}",
-            expected=f"Expected {error.expected}",
-            do=again,
-        ) from error
     if found.schema_version != HOST_SCHEMA_VERSION:
         raise InputError(
             f"{path} has schema version {found.schema_version}",

@@ -12,13 +12,19 @@ has it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
 import re
 import types
 import typing
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jetlift.runtime.errors import JetliftError
 
 T = TypeVar("T")
 
@@ -43,6 +49,25 @@ class FormError(ValueError):
     def __init__(self, where: str, got: str, expected: str) -> None:
         self.where, self.got, self.expected = where, got, expected
         super().__init__(f"{where or 'the document'}: got {got}, expected {expected}")
+
+
+@contextlib.contextmanager
+def refusing(name: object, kind: type[JetliftError], *, do: str) -> Iterator[None]:
+    """Turn a FormError of the block into the error that users read of a file.
+
+    Args:
+        name: The file, as it is to be named.
+        kind: What is raised.
+        do: What mends it.
+    """
+    try:
+        yield
+    except FormError as error:
+        raise kind(
+            f"{name} is refused at {error.where or 'its start'}: got {error.got}",
+            expected=f"Expected {error.expected}",
+            do=do,
+        ) from error
 
 
 def field(

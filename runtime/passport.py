@@ -168,16 +168,10 @@ def read_passport(engine_path: Path) -> Passport | None:
     again = "Build the engine again with: jetlift build"
     if path.stat().st_size > _MAX_BYTES:
         raise PassportError(f"{path} is larger than any passport", do=again)
-    try:
+    with jsonform.refusing(path, PassportError, do=again):
         data = jsonform.parse(path.read_bytes())
         _check_version(path, data)  # first, since another version may well have another form
         return jsonform.read(Passport, data)
-    except jsonform.FormError as error:
-        raise PassportError(
-            f"{path} is refused at {error.where or 'its start'}: got {error.got}",
-            expected=f"Expected {error.expected}",
-            do=again,
-        ) from error
 
 
 def _check_version(path: Path, data: object) -> None:

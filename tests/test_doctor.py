@@ -21,6 +21,7 @@ from rich.console import Console
 from jetlift import doctor
 from jetlift.doctor import core, extras, machine
 from jetlift.doctor.installed import Installed, parse
+from jetlift.runtime.board import is_jetson
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -371,13 +372,13 @@ def test_a_jetson_names_itself(root: Path) -> None:
     finding = _machine(root)["jetson"]
     assert finding.what == "NVIDIA Jetson Orin Nano Developer Kit, Jetson Linux 36.4.3"
     assert finding.versions == {"l4t": "36.4.3"}
-    assert machine.is_jetson(root)
+    assert is_jetson(root)
 
 
 def test_a_container_on_a_jetson_is_known_by_its_device_tree(root: Path) -> None:
     (root / "proc" / "device-tree").mkdir()
     (root / "proc" / "device-tree" / "compatible").write_bytes(b"nvidia,p3768\0nvidia,tegra234\0")
-    assert machine.is_jetson(root)
+    assert is_jetson(root)
     assert _machine(root)["jetson"].status == "problem"
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from jetlift.runtime.manifest import TensorSpec
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
@@ -22,10 +24,22 @@ if TYPE_CHECKING:
         AudioPreprocess,
         Classification,
         ImagePreprocess,
-        TensorSpec,
         TextPreprocess,
         Weights,
         ZeroShot,
+    )
+
+
+def picture_input(side_px: int) -> TensorSpec:
+    """Input `pixel_values` of a square picture, float32 [batch, 3, side, side], batch 1 to 8."""
+    axes = (3, side_px, side_px)
+    return TensorSpec(
+        name="pixel_values",
+        dtype="float32",
+        shape=("batch", *axes),
+        min_shape=(1, *axes),
+        opt_shape=(1, *axes),
+        max_shape=(8, *axes),
     )
 
 

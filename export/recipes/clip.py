@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from jetlift.export import random_weights, weights
 from jetlift.export.recipes import clip_bpe
-from jetlift.export.recipes.base import Loaded, PartRecipe, Recipe
+from jetlift.export.recipes.base import Loaded, PartRecipe, Recipe, picture_input
 from jetlift.runtime.errors import InputError
 from jetlift.runtime.manifest import ImagePreprocess, TensorSpec, TextPreprocess, ZeroShot
 
@@ -99,18 +99,9 @@ def preprocess(size: Size) -> ImagePreprocess:
 
 def parts(size: Size) -> dict[str, PartRecipe]:
     """The two parts of one size."""
-    pixels, longest = (3, size.picture_px, size.picture_px), size.context
+    longest = size.context
     image = PartRecipe(
-        inputs=(
-            TensorSpec(
-                name="pixel_values",
-                dtype="float32",
-                shape=("batch", *pixels),
-                min_shape=(1, *pixels),
-                opt_shape=(1, *pixels),
-                max_shape=(8, *pixels),
-            ),
-        ),
+        inputs=(picture_input(size.picture_px),),
         output_names=("embedding",),
         preprocess=preprocess(size),
         budget=f"{BUDGET}, embedding.neighbour_agreement>=0.9",

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jetlift.export import random_weights, weights
-from jetlift.export.recipes.base import Loaded, PartRecipe, Recipe
+from jetlift.export.recipes.base import Loaded, PartRecipe, Recipe, picture_input
 from jetlift.runtime.errors import InputError
-from jetlift.runtime.manifest import ImagePreprocess, TensorSpec
+from jetlift.runtime.manifest import ImagePreprocess
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,16 +51,7 @@ PREPROCESS = ImagePreprocess(
 )
 
 IMAGE = PartRecipe(
-    inputs=(
-        TensorSpec(
-            name="pixel_values",
-            dtype="float32",
-            shape=("batch", 3, 224, 224),
-            min_shape=(1, 3, 224, 224),
-            opt_shape=(1, 3, 224, 224),
-            max_shape=(8, 3, 224, 224),
-        ),
-    ),
+    inputs=(picture_input(224),),
     output_names=("embedding", "patch_tokens"),
     preprocess=PREPROCESS,
     budget="embedding.cosine_mean>=0.998, embedding.cosine_min>=0.99, "

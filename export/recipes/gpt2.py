@@ -131,18 +131,10 @@ def without_masks(state: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArra
 
 def recipe(name: str, title: str, size: Size, hub_id: str, parameters: int) -> Recipe:
     """One size as a recipe."""
-    return Recipe(
-        name=name,
-        title=title,
-        tasks=("generate",),
-        hub_id=hub_id,
-        licence=LICENCE,
-        packaged=None,
-        parameters=parameters,
-        parts=gpt_parts.parts(size.cache),
-        load=partial(load, size, title, hub_id),
-        random=True,
-    )
+    return gpt_parts.recipe(
+        name, title, hub_id, parameters,
+        licence=LICENCE, cache=size.cache, load=partial(load, size, title, hub_id),
+    )  # fmt: skip
 
 
 RECIPES = (

@@ -6,13 +6,13 @@ Why there is one part and not one for the prompt and one for each token: gpt_mod
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jetlift.export.recipes.base import PartRecipe
+from jetlift.export.recipes.base import PartRecipe, Recipe
 from jetlift.export.recipes.steps import StepMetric, steps_of
 from jetlift.export.samples import Item
 from jetlift.runtime import jsonform
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from jetlift.export.fidelity.metric import MetricContext
+    from jetlift.export.recipes.base import Loaded
     from jetlift.export.samples import ItemContext
 
     Array = npt.NDArray[Any]
@@ -85,6 +86,35 @@ def parts(cache: Cache) -> dict[str, PartRecipe]:
         items=step_items,
     )
     return {PART: decoder}
+
+
+def recipe(  # noqa: D417 - the rest is a Recipe's own
+    name: str,
+    title: str,
+    hub_id: str,
+    parameters: int,
+    *,
+    licence: str,
+    cache: Cache,
+    load: Callable[[str | None], Loaded],
+) -> Recipe:
+    """One decoder as a recipe.
+
+    Args:
+        cache: Shape of its keys and values.
+    """
+    return Recipe(
+        name=name,
+        title=title,
+        tasks=("generate",),
+        hub_id=hub_id,
+        licence=licence,
+        packaged=None,
+        parameters=parameters,
+        parts=parts(cache),
+        load=load,
+        random=True,
+    )
 
 
 def assets(

@@ -198,18 +198,10 @@ def _published_sizes(size: Size) -> dict[str, Any]:
 
 def recipe(name: str, title: str, size: Size, hub_id: str, parameters: int) -> Recipe:
     """One size as a recipe."""
-    return Recipe(
-        name=name,
-        title=title,
-        tasks=("generate",),
-        hub_id=hub_id,
-        licence=size.family.licence,
-        packaged=None,
-        parameters=parameters,
-        parts=gpt_parts.parts(size.cache),
-        load=partial(load, size, title, hub_id),
-        random=True,
-    )
+    return gpt_parts.recipe(
+        name, title, hub_id, parameters,
+        licence=size.family.licence, cache=size.cache, load=partial(load, size, title, hub_id),
+    )  # fmt: skip
 
 
 RECIPES = (

@@ -12,9 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jetlift.export import random_weights, weights
-from jetlift.export.recipes.base import Loaded, PartRecipe, Recipe
+from jetlift.export.recipes.base import Loaded, PartRecipe, Recipe, picture_input
 from jetlift.runtime.errors import InputError
-from jetlift.runtime.manifest import Classification, ImagePreprocess, TensorSpec
+from jetlift.runtime.manifest import Classification, ImagePreprocess
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,18 +52,8 @@ def _metric(_context: MetricContext) -> Metric:
 
 def part(size: Size) -> PartRecipe:
     """The one part; preprocessing as ViTImageProcessor does it (preprocessor_config.json)."""
-    pixels = (3, size.picture_px, size.picture_px)
     return PartRecipe(
-        inputs=(
-            TensorSpec(
-                name="pixel_values",
-                dtype="float32",
-                shape=("batch", *pixels),
-                min_shape=(1, *pixels),
-                opt_shape=(1, *pixels),
-                max_shape=(8, *pixels),
-            ),
-        ),
+        inputs=(picture_input(size.picture_px),),
         output_names=(SCORES,),
         preprocess=ImagePreprocess(
             kind="image",

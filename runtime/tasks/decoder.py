@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jetlift.runtime import jsonform
+from jetlift.runtime.bundle import read_facts
 from jetlift.runtime.errors import BundleError, EngineLibraryError, InputError, UsageError
 from jetlift.runtime.jsonform import field
 from jetlift.runtime.manifest import NAME, RELATIVE_PATH
@@ -72,12 +72,7 @@ class DecoderFacts:
         Raises:
             BundleError: The file is missing, of another form, or says what cannot be.
         """
-        try:
-            facts = jsonform.loads(cls, path.read_bytes())
-        except (OSError, jsonform.FormError) as error:
-            raise BundleError(
-                f"{path.name} cannot be read: {error}", do="Export the bundle again"
-            ) from error
+        facts = read_facts(cls, path)
         if facts.piece < 1 or (facts.chat is not None and facts.chat.turn.count(USER) != 1):
             raise BundleError(
                 f"{path.name} has pieces of {facts.piece} tokens, or a turn without its {USER}",

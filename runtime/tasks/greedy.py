@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jetlift.runtime import jsonform
+from jetlift.runtime.bundle import read_facts
 from jetlift.runtime.errors import BundleError, EngineLibraryError, UsageError
 from jetlift.runtime.jsonform import field
 from jetlift.runtime.manifest import RELATIVE_PATH
@@ -83,12 +83,7 @@ class GenerationFacts:
         Raises:
             BundleError: The file is missing or of another form.
         """
-        try:
-            facts = jsonform.loads(cls, path.read_bytes())
-        except (OSError, jsonform.FormError) as error:
-            raise BundleError(
-                f"{path.name} cannot be read: {error}", do="Export the bundle again"
-            ) from error
+        facts = read_facts(cls, path)
         if len(facts.prompt) < 2:
             raise BundleError(f"{path.name} has no prompt", expected="At least two tokens")
         if facts.languages is not None and (facts.transcribe is None or facts.translate is None):

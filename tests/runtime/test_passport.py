@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 from helpers.tiny_bundle import tiny_bundle
-from helpers.verdict_cases import AGX, ON_AGX
+from helpers.verdict_cases import AGX, ON_AGX, ON_CPU
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jetlift.runtime import host as host_module
-from jetlift.runtime import jsonform, passport
+from jetlift.runtime import jsonform
 from jetlift.runtime.bundle import sha256_of
 from jetlift.runtime.errors import PassportError, UnknownNameError
 from jetlift.runtime.passport import (
@@ -65,30 +65,13 @@ SPEED = Speed("faster", "interleaved", 22.1, 65.3, 0.338, 0.331, 0.346, 0.99, 15
 
 
 def a_passport(**changes: Any) -> Passport:
-    made = Passport(
-        schema_version=passport.SCHEMA_VERSION,
+    made = replace(
+        ON_CPU,
         engine_sha256="6bb9a3d0a48c8f5f5a8b6cf5a4c0ff8d2f6b6f5d7a9bfbb5a4b35d1a2c3d4e5f",
         engine_size_bytes=len(CONTENT),
         onnx_sha256=ONNX,
-        bundle_sha256="2" * 64,
-        model="dinov2-small",
-        part="image",
-        variant="int8",
-        target="cpu",
-        library="openvino",
-        library_version="2026.4.1",
-        arithmetic="f32",
-        machine="x86_64",
-        cpu_name="Some Processor",
-        isa=("avx2", "avx512f"),
-        compute_capability=None,
-        cuda_version=None,
-        built_on=None,
-        settings=None,
         receipt=RECEIPT,
         speed=SPEED,
-        jetlift="0.1.0",
-        built_at="2026-11-24T06:53:18Z",
     )
     return replace(made, **changes)
 

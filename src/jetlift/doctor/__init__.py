@@ -18,7 +18,8 @@ from jetlift.doctor.core import examine_core
 from jetlift.doctor.extras import examine_extras, examine_weights
 from jetlift.doctor.finding import Finding
 from jetlift.doctor.installed import Installed
-from jetlift.doctor.machine import examine_machine, is_jetson
+from jetlift.doctor.machine import examine_machine
+from jetlift.runtime.board import is_jetson
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,6 +7,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from jetlift.doctor.finding import Finding
+from jetlift.runtime.board import read_board
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,13 +17,6 @@ GIB = 2**30
 # Below these the demo's export fails or swaps.
 _LOW_DISK_BYTES = 2 * GIB
 _LOW_MEMORY_BYTES = 2 * GIB
-
-
-def is_jetson(root: Path) -> bool:
-    """Whether the system says it is a Jetson."""
-    return (root / "etc/nv_tegra_release").is_file() or "nvidia,tegra" in _text(
-        root / "proc/device-tree/compatible"
-    )
 
 
 def examine_machine(
@@ -60,18 +54,14 @@ def _gpu(root: Path, compute_capabilities: Sequence[str]) -> Finding:
 
 
 def _board(root: Path) -> Finding:
-    if not is_jetson(root):
+    board = read_board(root)
+    if board is None:
         return Finding("machine", "jetson", "missing", "this is not a Jetson")
-    model = _text(root / "proc/device-tree/model").strip("\0 \n") or "a Jetson of unknown model"
-    release = re.search(
-        r"R(\d+) \(release\), REVISION: ([\d.]+)", _text(root / "etc/nv_tegra_release")
-    )
-    if release is None:
+    model = board.device or "a Jetson of unknown model"
+    if board.l4t is None:
         return Finding("machine", "jetson", "problem", f"{model}, with no known Jetson Linux on it")
-    version = f"{release[1]}.{release[2]}"
-    return Finding(
-        "machine", "jetson", "ok", f"{model}, Jetson Linux {version}", versions={"l4t": version}
-    )
+    what = f"{model}, Jetson Linux {board.l4t}"
+    return Finding("machine", "jetson", "ok", what, versions={"l4t": board.l4t})
 
 
 def _disk(folder: Path) -> Finding:
