@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,8 @@ def signalled(number: int) -> Iterator[None]:
     def send() -> None:
         while not stop.is_set():
             for pid in children():
-                os.kill(pid, number)
+                with suppress(ProcessLookupError):  # it went between the listing and the signal
+                    os.kill(pid, number)
             time.sleep(0.01)
 
     thread = threading.Thread(target=send)
