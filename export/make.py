@@ -17,7 +17,7 @@ import contextlib
 import importlib.metadata
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jetlift.export import fidelity, graph, random_weights, samples
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from jetlift.export.detector import DetectOptions
-    from jetlift.export.recipes.base import PartRecipe, Recipe
-    from jetlift.runtime.manifest import SampleSet, TensorSpec, ZeroShot
+    from jetlift.export.recipes.base import Loaded, PartRecipe, Recipe
+    from jetlift.runtime.manifest import SampleSet, TensorSpec
 
     Report = Callable[[str, float], None]
 
@@ -158,7 +158,7 @@ def export_recipe(
                     name, model, part, item.budget, answer, item.metric, item.items, request.budget
                 )
             )
-        facts = _Facts(recipe.name, recipe.tasks, loaded.weights, loaded.zero_shot)
+        facts = _Facts(recipe.name, recipe.tasks, loaded.weights, _forms_of(loaded))
         _fill(aside, facts, sources, request, tell)
     return Bundle.open(request.out)
 
@@ -221,7 +221,13 @@ class _Facts:
     model: str
     tasks: tuple[str, ...]
     weights: Weights
-    zero_shot: ZeroShot | None = None
+    forms: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _forms_of(loaded: Loaded) -> dict[str, Any]:
+    """How the model's outputs become results, by the manifest's names for it."""
+    names = ("zero_shot", "open_vocabulary", "diffusion", "unclip", "radiance")
+    return {name: getattr(loaded, name) for name in names}
 
 
 def _fill(
@@ -264,7 +270,7 @@ def _fill(
         calibration=calibration if request.narrow else {},
         tools=_tool_versions(),
         files=list_files(aside),
-        zero_shot=facts.zero_shot,
+        **facts.forms,
     )
     (aside / MANIFEST_NAME).write_text(jsonform.dumps(manifest), encoding="utf-8")
     for source in sources:  # the manifest says now what the log said
@@ -305,6 +311,8 @@ def _part(
         variants={},
         patch_grid_hw=recipe.patch_grid_hw if recipe else None,
         classification=recipe.classification if recipe else None,
+        detection=recipe.detection if recipe else None,
+        runs_per=recipe.runs_per if recipe else "input",
     )
 
 

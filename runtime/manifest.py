@@ -10,6 +10,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jetlift.runtime.jsonform import field
+from jetlift.runtime.task_forms import (
+    NAME,
+    RELATIVE_PATH,
+    Classification,
+    Detection,
+    Diffusion,
+    OpenVocabulary,
+    Radiance,
+    RunsPer,
+    UnClip,
+    ZeroShot,
+)
+
+__all__ = ["NAME", "RELATIVE_PATH", "Classification", "Detection", "ZeroShot"]
 
 SCHEMA_VERSION = 1
 
@@ -17,10 +31,7 @@ Precision = Literal["fp32", "fp16", "bf16", "int8", "int8w", "int4w"]
 Rest = Literal["fp32", "fp16", "bf16"]
 DType = Literal["float32", "float16", "int64", "int32", "int8", "uint8", "bool"]
 
-# A path inside the bundle: relative, forward slashes, no `.` or `..` step, nothing hidden.
-RELATIVE_PATH = r"(?:[A-Za-z0-9_][A-Za-z0-9_.+-]*/)*[A-Za-z0-9_][A-Za-z0-9_.+-]*"
 SHA256 = r"[0-9a-f]{64}"
-NAME = r"[a-z0-9][a-z0-9_-]*"
 MODEL = r"[a-z0-9][a-z0-9_.-]*"
 
 
@@ -117,48 +128,6 @@ class AudioPreprocess:
     filters: str = field(
         doc="Path of the mel filter bank in the bundle, .npy [mel bins, n_fft / 2 + 1]",
         pattern=RELATIVE_PATH,
-    )
-
-
-@dataclass(frozen=True)
-class Detection:
-    """How a detector's raw output becomes boxes."""
-
-    head: Literal["yolox"] = field(doc="Form of the raw output")
-    strides: tuple[int, ...] = field(doc="Pixels per grid cell, one per level, finest first")
-    labels: str = field(
-        doc="Path of the class names in the bundle, one per line", pattern=RELATIVE_PATH
-    )
-    score_threshold: float = field(doc="Boxes below this score are dropped")
-    iou_threshold: float = field(
-        doc="Of two boxes of one class that overlap more, the better stays"
-    )
-
-
-@dataclass(frozen=True)
-class Classification:
-    """How a classifier's raw output becomes labels."""
-
-    output: str = field(doc="Graph output with one raw score (logit) per class, [batch, classes]")
-    labels: str = field(
-        doc="Path of the class names in the bundle, one per line, in the order of the scores",
-        pattern=RELATIVE_PATH,
-    )
-
-
-@dataclass(frozen=True)
-class ZeroShot:
-    """How a picture's embedding and those of words become scores: facts of the checkpoint."""
-
-    image: str = field(doc="Part that encodes pictures", pattern=NAME)
-    text: str = field(doc="Part that encodes words", pattern=NAME)
-    logit_scale: float = field(doc="Factor on the cosine of two embeddings")
-    logit_bias: float = field(doc="Added to that; 0 where the model has none")
-    scores: Literal["softmax", "sigmoid"] = field(
-        doc="softmax: the words share a whole of 1; sigmoid: each word is judged by itself"
-    )
-    template: str = field(
-        doc="The sentence a word is put into where the user gives none; {} stands for the word"
     )
 
 
@@ -296,6 +265,7 @@ class Part:
     classification: Classification | None = field(
         doc="How the raw output becomes labels; null where it is no classifier", default=None
     )
+    runs_per: RunsPer = field(doc="How often the part runs", default="input")
 
 
 @dataclass(frozen=True)
@@ -335,4 +305,16 @@ class Manifest:
     files: tuple[FileEntry, ...] = field(doc="Every file outside engines/ but bundle.json itself")
     zero_shot: ZeroShot | None = field(
         doc="How pictures are compared with words; null where the model cannot", default=None
+    )
+    open_vocabulary: OpenVocabulary | None = field(
+        doc="How pictures and words become boxes; null where it is no such detector", default=None
+    )
+    diffusion: Diffusion | None = field(
+        doc="How pictures are made by latent diffusion; null where they are not", default=None
+    )
+    unclip: UnClip | None = field(
+        doc="How pictures are made from CLIP embeddings; null where they are not", default=None
+    )
+    radiance: Radiance | None = field(
+        doc="How views are rendered; null where it is no radiance field", default=None
     )

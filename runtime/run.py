@@ -1,8 +1,9 @@
 """Input after input through a task, and every result to where it belongs.
 
 Rules:
-    R1  `results.jsonl` has one line per input, in order; arrays go to `results.npz`, pictures to
-        `pictures/`, captions to `captions/`, and a single video also becomes `annotated.mp4`.
+    R1  `results.jsonl` has one line per input, in order; arrays go to `results.npz`, pictures,
+        drawn or made, to `pictures/`, captions to `captions/`, and a single video also becomes
+        `annotated.mp4`.
     R2  An input that cannot be read is counted and named, and the rest goes on.
     R3  Whatever ends the run early, the sources are closed and no file looks finished that is not.
 """
@@ -19,7 +20,7 @@ from jetlift.runtime.errors import InputError
 from jetlift.runtime.manifest import AudioPreprocess, TextPreprocess
 from jetlift.runtime.sinks import JsonlSink, NpzSink, PictureSink, VideoSink
 from jetlift.runtime.sounds import open_sounds
-from jetlift.runtime.sources import Frame, open_source
+from jetlift.runtime.sources import open_source
 from jetlift.runtime.texts import open_texts
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    import numpy as np
+    import numpy.typing as npt
     from typing_extensions import Self
 
     from jetlift.runtime.bundle import Bundle
@@ -137,7 +140,7 @@ class _Writer:
         self._task, self._out, self._stack = task, out, ExitStack()
         self._warning = ", ".join(f"{name}: {value}" for name, value in (mark or {}).items())
         self._fps = getattr(source, "fps", None)
-        self._pictures: PictureSink | None = None
+        self._pictures: dict[str, PictureSink] = {}
         self._video: VideoSink | None = None
         self._captions: CaptionSink | None = None
 
@@ -163,17 +166,25 @@ class _Writer:
         if outcome.files:
             self._captions = self._captions or CaptionSink(self._out / CAPTIONS_FOLDER)
             self._captions.write(item.source, outcome.files)
+        for label, image in outcome.images.items():
+            self._picture(label, item, self._marked(image))
         drawn = self._task.draw(item, outcome)
-        if drawn is None or not isinstance(item, Frame):
+        if drawn is None:
             return
-        if self._warning:
-            drawn = with_warning(drawn, self._warning)
+        drawn = self._marked(drawn)
         if self._fps is not None:
             if self._video is None:
                 path, fps = self._out / VIDEO_NAME, self._fps or _VIDEO_FPS
                 self._video = self._stack.enter_context(VideoSink(path, fps=fps))
             self._video.write(drawn)
             return
-        if self._pictures is None:
-            self._pictures = PictureSink(self._out / PICTURES_FOLDER, label=self._task.name)
-        self._pictures.write(item.source, item.index, drawn)
+        self._picture(self._task.name, item, drawn)
+
+    def _marked(self, image_bgr: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        return with_warning(image_bgr, self._warning) if self._warning else image_bgr
+
+    def _picture(self, label: str, item: Item, image_bgr: npt.NDArray[np.uint8]) -> None:
+        sink = self._pictures.get(label)
+        if sink is None:
+            sink = self._pictures[label] = PictureSink(self._out / PICTURES_FOLDER, label=label)
+        sink.write(item.source, item.index, image_bgr)

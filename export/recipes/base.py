@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from jetlift.runtime.manifest import (
         AudioPreprocess,
         Classification,
+        Detection,
         ImagePreprocess,
         TextPreprocess,
         Weights,
         ZeroShot,
     )
+    from jetlift.runtime.task_forms import Diffusion, OpenVocabulary, Radiance, RunsPer, UnClip
 
 
 def picture_input(side_px: int) -> TensorSpec:
@@ -56,6 +58,8 @@ class PartRecipe:
         metric: Makes the task's own metric; None compares outputs as vectors.
         items: Reads the samples of the part; None reads them as the preprocessing asks.
         classification: How the part's output becomes labels, where it is a classifier.
+        detection: How the part's raw output becomes boxes, where it is a detector.
+        runs_per: How often it runs.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -66,6 +70,8 @@ class PartRecipe:
     metric: Callable[[MetricContext], Metric] | None = None
     items: ReadItems | None = None
     classification: Classification | None = None
+    detection: Detection | None = None
+    runs_per: RunsPer = "input"
 
 
 @dataclass(frozen=True)
@@ -77,12 +83,20 @@ class Loaded:
         modules: One torch module per part, in eval mode, float32.
         assets: Files to put into the bundle, by their path in it, or their content.
         zero_shot: How pictures are compared with words, where the model does that.
+        open_vocabulary: How it finds what words name, where it does that.
+        diffusion: How it makes pictures by latent diffusion, where it does that.
+        unclip: How it makes pictures from CLIP embeddings, where it does that.
+        radiance: How it renders views, where it does that.
     """
 
     weights: Weights
     modules: Mapping[str, torch.nn.Module]
     assets: Mapping[str, Path | bytes] = field(default_factory=dict)
     zero_shot: ZeroShot | None = None
+    open_vocabulary: OpenVocabulary | None = None
+    diffusion: Diffusion | None = None
+    unclip: UnClip | None = None
+    radiance: Radiance | None = None
 
 
 @dataclass(frozen=True)

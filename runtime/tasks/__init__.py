@@ -6,20 +6,46 @@ needs one to a file made on the user's own data.
 
 from __future__ import annotations
 
+import importlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jetlift.runtime.errors import UnknownNameError, UsageError
 from jetlift.runtime.tasks.base import Outcome, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from jetlift.runtime.bundle import Bundle
+    from jetlift.runtime.manifest import Manifest
     from jetlift.runtime.session.base import Session
 
-    Opener = Callable[..., Task]
+__all__ = [
+    "TASKS",
+    "Outcome",
+    "Task",
+    "TaskEntry",
+    "input_part",
+    "needs_every_part",
+    "open_task",
+    "other_parts",
+]
 
-__all__ = ["TASKS", "Outcome", "Task", "needs_every_part", "open_task"]
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """Where a task is, imported when it is opened.
+
+    Attributes:
+        module: Has `open_from(bundle, session, precision, part, **artefacts) -> Task`.
+        artefacts: Names of what it takes beside a session. `others` are open sessions of the
+            model's other parts, by part.
+        input_part: The part that reads the inputs, where the model has several that could.
+    """
+
+    module: str
+    artefacts: frozenset[str] = frozenset()
+    input_part: Callable[[Manifest], str | None] | None = None
 
 
 def open_task(
@@ -29,7 +55,7 @@ def open_task(
     *,
     precision: str,
     part: str | None = None,
-    **artefacts: Any,  # noqa: ANN401 - each task names its own below
+    **artefacts: Any,  # noqa: ANN401 - each task's open_from types its own
 ) -> Task:
     """Bind a task to a session.
 
@@ -39,14 +65,8 @@ def open_task(
         session: An open session of the part.
         precision: The session's variant; a file made at another is refused.
         part: Name of the part; may be left out where only one can be meant.
-        **artefacts: `embed` takes patch_tokens: bool. `search` takes index: Path or Index, and
-            count: int. `anomaly` takes fit: Path or AnomalyModel. `detect` takes none. `classify`
-            takes count: int and, for a model that compares pictures with words, prompts: Path or
-            Prompts (runtime/prompts.py makes them).
-            `transcribe` takes others: open sessions of the model's other parts, by part; language:
-            str, and translate: bool.
-            `fill-mask` takes count: int. `generate` takes options: GenerateOptions, and on_text,
-            which is called with each piece of text as it comes. `similarity` takes none.
+        **artefacts: What TASKS says the task takes; `open_from` in its module says of each what
+            it is.
 
     Raises:
         UnknownNameError: The bundle offers no such task, or has no such part.
@@ -65,169 +85,67 @@ def open_task(
         raise UnknownNameError(
             f"This version of jetlift has no task {name!r}", expected=f"One of {', '.join(TASKS)}"
         )
-    opener, known = TASKS[name]
-    unknown = sorted(set(artefacts) - known)
+    entry = TASKS[name]
+    unknown = sorted(set(artefacts) - entry.artefacts)
     if unknown:
         raise UsageError(
             f"Task {name} got {', '.join(unknown)}",
-            expected=f"Only {', '.join(sorted(known))}",
+            expected=f"Only {', '.join(sorted(entry.artefacts))}",
         )
-    return opener(bundle, session, precision, part, **artefacts)
-
-
-def _embed(
-    bundle: Bundle,
-    session: Session,
-    _precision: str,
-    part: str | None,
-    *,
-    patch_tokens: bool = False,
-) -> Task:
-    from jetlift.runtime.tasks.embed import EmbedTask
-    from jetlift.runtime.tasks.encoder import Encoder
-
-    return EmbedTask(Encoder(bundle, session, part), patch_tokens=patch_tokens)
-
-
-def _search(
-    bundle: Bundle,
-    session: Session,
-    precision: str,
-    part: str | None,
-    *,
-    index: Any = None,  # noqa: ANN401 - a path or an Index
-    count: int = 5,
-) -> Task:
-    from jetlift.runtime.tasks.artefact import check_stamp
-    from jetlift.runtime.tasks.encoder import Encoder
-    from jetlift.runtime.tasks.search import Index, SearchTask
-
-    loaded = index if isinstance(index, Index) else Index.load(_needed("search", "index", index))
-    encoder = Encoder(bundle, session, part)
-    check_stamp(loaded.head.stamp, bundle, encoder.part_name, precision, "The search index")
-    return SearchTask(encoder, loaded, count=count)
-
-
-def _anomaly(
-    bundle: Bundle,
-    session: Session,
-    precision: str,
-    part: str | None,
-    *,
-    fit: Any = None,  # noqa: ANN401 - a path or an AnomalyModel
-) -> Task:
-    from jetlift.runtime.tasks.anomaly import AnomalyModel, AnomalyTask
-    from jetlift.runtime.tasks.artefact import check_stamp
-    from jetlift.runtime.tasks.encoder import Encoder
-
-    is_open = isinstance(fit, AnomalyModel)
-    loaded = fit if is_open else AnomalyModel.load(_needed("anomaly", "fit", fit))
-    encoder = Encoder(bundle, session, part, patches=True)
-    check_stamp(loaded.head.stamp, bundle, encoder.part_name, precision, "The anomaly model")
-    return AnomalyTask(encoder, loaded)
-
-
-def _detect(bundle: Bundle, session: Session, _precision: str, part: str | None) -> Task:
-    from jetlift.runtime.tasks.detect import Detector, DetectTask
-
-    return DetectTask(Detector(bundle, session, part))
-
-
-def _transcribe(
-    bundle: Bundle,
-    session: Session,
-    _precision: str,
-    _part: str | None,
-    *,
-    others: Mapping[str, Session] | None = None,
-    language: str | None = None,
-    translate: bool = False,
-) -> Task:
-    from jetlift.runtime.tasks.transcribe import TranscribeTask
-
-    return TranscribeTask(bundle, session, others or {}, language=language, translate=translate)
-
-
-def _classify(
-    bundle: Bundle,
-    session: Session,
-    _precision: str,
-    part: str | None,
-    *,
-    prompts: Any = None,  # noqa: ANN401 - a path or Prompts
-    count: int = 5,
-) -> Task:
-    from jetlift.runtime.prompts import Prompts
-    from jetlift.runtime.tasks.classify import ClassifyTask, ClassScorer, WordScorer
-
-    if bundle.manifest.zero_shot is None:
-        if prompts is not None:
-            raise UsageError(
-                f"{bundle.manifest.model} got prompts, but its classes are fixed",
-                expected="A model that compares pictures with words, such as clip-vit-b32",
-            )
-        return ClassifyTask(ClassScorer(bundle, session, part), count=count)
-    is_open = isinstance(prompts, Prompts)
-    loaded = prompts if is_open else Prompts.load(_needed("classify", "prompts", prompts))
-    return ClassifyTask(WordScorer(bundle, session, loaded), count=count)
-
-
-def _fill_mask(
-    bundle: Bundle, session: Session, _precision: str, part: str | None, *, count: int = 5
-) -> Task:
-    from jetlift.runtime.tasks.fill_mask import FillMaskTask
-
-    return FillMaskTask(bundle, session, part, count=count)
-
-
-def _similarity(bundle: Bundle, session: Session, _precision: str, part: str | None) -> Task:
-    from jetlift.runtime.tasks.encoder import Encoder
-    from jetlift.runtime.tasks.similarity import SimilarityTask
-
-    return SimilarityTask(Encoder(bundle, session, part))
-
-
-def _generate(
-    bundle: Bundle,
-    session: Session,
-    _precision: str,
-    _part: str | None,
-    *,
-    options: Any = None,  # noqa: ANN401 - GenerateOptions, of a module that is imported here
-    on_text: Callable[[str], None] | None = None,
-) -> Task:
-    from jetlift.runtime.tasks.generate import GenerateTask
-
-    return GenerateTask(bundle, session, options, on_text)
+    opened: Task = importlib.import_module(f"{__name__}.{entry.module}").open_from(
+        bundle, session, precision, part, **artefacts
+    )
+    return opened
 
 
 def needs_every_part(name: str) -> bool:
     """Whether a task wants sessions of all parts, as its artefact `others`."""
-    return name in TASKS and "others" in TASKS[name][1]
+    return name in TASKS and "others" in TASKS[name].artefacts
 
 
-def _needed(task: str, what: str, given: Any) -> Any:  # noqa: ANN401
-    if given is None:
-        command = {
-            "index": "jetlift index BUNDLE DIR -o INDEX",
-            "fit": "jetlift fit BUNDLE GOOD_DIR -o FIT",
-            "prompts": "jetlift prompts BUNDLE --prompt dog --prompt cat -o PROMPTS",
-        }
-        raise UsageError(
-            f"Task {task} was asked for without its {what}",
-            expected=f"A file made beforehand: {command[what]}",
-        )
-    return given
+def other_parts(bundle: Bundle, task: str, part: str) -> tuple[str, ...]:
+    """Parts whose sessions a task takes as its artefact `others`.
+
+    All but the one it runs on; where the task takes prompts, whose features were computed before,
+    those that run per prompt are not opened again.
+    """
+    if not needs_every_part(task):
+        return ()
+    computed = "prompts" in TASKS[task].artefacts
+    return tuple(
+        name
+        for name, item in bundle.manifest.parts.items()
+        if name != part and not (computed and item.runs_per == "prompt")
+    )
 
 
-TASKS: dict[str, tuple[Opener, frozenset[str]]] = {
-    "embed": (_embed, frozenset({"patch_tokens"})),
-    "search": (_search, frozenset({"index", "count"})),
-    "anomaly": (_anomaly, frozenset({"fit"})),
-    "classify": (_classify, frozenset({"prompts", "count"})),
-    "detect": (_detect, frozenset()),
-    "transcribe": (_transcribe, frozenset({"others", "language", "translate"})),
-    "fill-mask": (_fill_mask, frozenset({"count"})),
-    "similarity": (_similarity, frozenset()),
-    "generate": (_generate, frozenset({"options", "on_text"})),
+def input_part(bundle: Bundle, task: str | None = None, part: str | None = None) -> str:
+    """The part that takes the inputs: the named one, or the only one that can be meant.
+
+    A model that compares pictures with words is meant for pictures.
+
+    Raises:
+        UnknownNameError: No such part, or several that could be meant.
+    """
+    manifest = bundle.manifest
+    entry = TASKS.get(task or "")
+    if part is None and entry is not None and entry.input_part is not None:
+        part = entry.input_part(manifest)
+    words = manifest.zero_shot or manifest.open_vocabulary
+    if part is None and words is not None:
+        part = words.image
+    able = [name for name, item in manifest.parts.items() if item.preprocess is not None]
+    return bundle.part(part or (able[0] if len(able) == 1 else None))[0]
+
+
+TASKS: dict[str, TaskEntry] = {
+    "embed": TaskEntry("embed", frozenset({"patch_tokens"})),
+    "search": TaskEntry("search", frozenset({"index", "count"})),
+    "anomaly": TaskEntry("anomaly", frozenset({"fit"})),
+    "classify": TaskEntry("classify", frozenset({"prompts", "count"})),
+    "detect": TaskEntry("detect", frozenset({"prompts", "others"})),
+    "transcribe": TaskEntry("transcribe", frozenset({"others", "language", "translate"})),
+    "fill-mask": TaskEntry("fill_mask", frozenset({"count"})),
+    "similarity": TaskEntry("similarity"),
+    "generate": TaskEntry("generate", frozenset({"options", "on_text"})),
 }

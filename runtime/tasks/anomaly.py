@@ -23,13 +23,15 @@ from jetlift.runtime.jsonform import field
 from jetlift.runtime.sources import Frame
 from jetlift.runtime.tasks import artefact, padim
 from jetlift.runtime.tasks.base import Outcome, Task, place_of
+from jetlift.runtime.tasks.encoder import Encoder
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from jetlift.runtime.bundle import Bundle
     from jetlift.runtime.preprocess import Placement
+    from jetlift.runtime.session.base import Session
     from jetlift.runtime.tasks.base import Item
-    from jetlift.runtime.tasks.encoder import Encoder
 
     Floats = npt.NDArray[np.float32]
 
@@ -220,3 +222,20 @@ def _peak_xy(heat: Floats, placement: Placement) -> list[float]:
     x = left + (float(column) + 0.5) / heat.shape[1] * (right - left)
     y = top + (float(row) + 0.5) / heat.shape[0] * (bottom - top)
     return [round(x, 1), round(y, 1)]
+
+
+def open_from(
+    bundle: Bundle,
+    session: Session,
+    precision: str,
+    part: str | None,
+    *,
+    fit: Path | AnomalyModel | None = None,
+) -> Task:
+    """The task on a session, with a fitted model or its file; see open_task."""
+    if not isinstance(fit, AnomalyModel):
+        fit = AnomalyModel.load(artefact.needed("anomaly", fit))
+    encoder = Encoder(bundle, session, part, patches=True)
+    stamped = fit.head.stamp
+    artefact.check_stamp(stamped, bundle, encoder.part_name, precision, "The anomaly model")
+    return AnomalyTask(encoder, fit)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 import numpy as np
 
 from jetlift.runtime import atomic, jsonform
-from jetlift.runtime.errors import ArtefactError, InputError
+from jetlift.runtime.errors import ArtefactError, InputError, UsageError
 from jetlift.runtime.jsonform import field
 from jetlift.runtime.manifest import SHA256
 
@@ -126,6 +126,26 @@ def load(
     if head.arrays_sha256 != {name: _digest(array) for name, array in contents.items()}:
         raise _refused(path, what, "its arrays are not the ones that were written")
     return head, contents
+
+
+def needed(task: str, given: Path | None) -> Path:
+    """The file that a task cannot do without.
+
+    Raises:
+        UsageError: There is none; the message has the command that makes one.
+    """
+    if given is None:
+        what, command = {
+            "search": ("index", "jetlift index BUNDLE DIR -o INDEX"),
+            "anomaly": ("fit", "jetlift fit BUNDLE GOOD_DIR -o FIT"),
+            "classify": ("prompts", "jetlift prompts BUNDLE --prompt dog --prompt cat -o PROMPTS"),
+            "detect": ("prompts", "jetlift prompts BUNDLE --prompt dog -o PROMPTS"),
+        }[task]
+        raise UsageError(
+            f"Task {task} was asked for without its {what}",
+            expected=f"A file made beforehand: {command}",
+        )
+    return given
 
 
 def check_stamp(stamped: Stamp, bundle: Bundle, part: str, precision: str, what: str) -> None:

@@ -36,11 +36,14 @@ class Outcome:
         fields: The line for results.jsonl (rule K1).
         arrays: Arrays by name (rule K2).
         files: Text files to write beside the results, by suffix, as in `.srt`.
+        images: Pictures that the task made, by what they are, as in `image` or `step-05`: uint8
+            [H, W, 3] in BGR.
     """
 
     fields: dict[str, Any]
     arrays: dict[str, Array]
     files: dict[str, str] = field(default_factory=dict)
+    images: dict[str, npt.NDArray[np.uint8]] = field(default_factory=dict)
 
 
 class Task(ABC):

@@ -21,8 +21,9 @@ from jetlift.runtime.drawing import Tile, contact_sheet
 from jetlift.runtime.errors import ArtefactError, EngineLibraryError, UnknownNameError, UsageError
 from jetlift.runtime.frames import PictureInput
 from jetlift.runtime.manifest import ImagePreprocess
-from jetlift.runtime.prompts import words_of
+from jetlift.runtime.prompts import Prompts
 from jetlift.runtime.sources import Frame
+from jetlift.runtime.tasks import artefact
 from jetlift.runtime.tasks.base import Outcome, Task, place_of, short_floats
 from jetlift.runtime.tasks.detect import read_labels
 from jetlift.runtime.tasks.encoder import Encoder
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from jetlift.runtime.bundle import Bundle
-    from jetlift.runtime.prompts import Prompts
     from jetlift.runtime.session.base import Session
     from jetlift.runtime.tasks.base import Item
 
@@ -71,7 +71,13 @@ class WordScorer:
     """
 
     def __init__(self, bundle: Bundle, session: Session, prompts: Prompts) -> None:
-        self._facts, self._prompts = words_of(bundle), prompts
+        facts = bundle.manifest.zero_shot
+        if facts is None:
+            raise UsageError(
+                f"{bundle.manifest.model} cannot compare pictures with words",
+                expected="A model that gives each word a score, such as clip-vit-b32",
+            )
+        self._facts, self._prompts = facts, prompts
         prompts.check_bundle(bundle)
         self._encoder = Encoder(bundle, session, self._facts.image)
 
@@ -213,3 +219,29 @@ def _only_classifier(bundle: Bundle) -> str:
         f"Bundle {bundle.manifest.model} has {len(names)} parts with fixed classes",
         expected=f"A part named by the caller, one of {', '.join(names)}" if names else "One",
     )
+
+
+def open_from(
+    bundle: Bundle,
+    session: Session,
+    _precision: str,
+    part: str | None,
+    *,
+    prompts: Path | Prompts | None = None,
+    count: int = 5,
+) -> Task:
+    """The task on a session: for a model of any words, with prompts or their file; see open_task.
+
+    Raises:
+        UsageError: Prompts are missing, or given to a model of fixed classes.
+    """
+    if bundle.manifest.zero_shot is None:
+        if prompts is not None:
+            raise UsageError(
+                f"{bundle.manifest.model} got prompts, but its classes are fixed",
+                expected="A model that compares pictures with words, such as clip-vit-b32",
+            )
+        return ClassifyTask(ClassScorer(bundle, session, part), count=count)
+    if not isinstance(prompts, Prompts):
+        prompts = Prompts.load(artefact.needed("classify", prompts))
+    return ClassifyTask(WordScorer(bundle, session, prompts), count=count)

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from jetlift.runtime.errors import UsageError
 from jetlift.runtime.tasks.base import Outcome, Task, place_of, short_floats
+from jetlift.runtime.tasks.encoder import Encoder
 
 if TYPE_CHECKING:
+    from jetlift.runtime.bundle import Bundle
+    from jetlift.runtime.session.base import Session
     from jetlift.runtime.tasks.base import Item
-    from jetlift.runtime.tasks.encoder import Encoder
 
 
 class EmbedTask(Task):
@@ -49,3 +51,15 @@ class EmbedTask(Task):
         if self._patch_tokens and encoding.patch_tokens is not None:
             arrays["patch_tokens"] = encoding.patch_tokens
         return Outcome(fields, arrays)
+
+
+def open_from(
+    bundle: Bundle,
+    session: Session,
+    _precision: str,
+    part: str | None,
+    *,
+    patch_tokens: bool = False,
+) -> Task:
+    """The task on a session, with patch tokens on request; see open_task."""
+    return EmbedTask(Encoder(bundle, session, part), patch_tokens=patch_tokens)

@@ -150,3 +150,10 @@ def filled(text: str, mask: str, words: list[str]) -> str:
         joined = told.rstrip() if word.startswith(_CONTINUES) else told
         told = joined + word.removeprefix(_CONTINUES) + piece
     return told
+
+
+def open_from(
+    bundle: Bundle, session: Session, _precision: str, part: str | None, *, count: int = 5
+) -> Task:
+    """The task on a session, with how many words to give; see open_task."""
+    return FillMaskTask(bundle, session, part, count=count)

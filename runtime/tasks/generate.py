@@ -190,3 +190,16 @@ class GenerateTask(Task):
 
 def _tell_nobody(_text: str) -> None:
     return
+
+
+def open_from(
+    bundle: Bundle,
+    session: Session,
+    _precision: str,
+    _part: str | None,
+    *,
+    options: GenerateOptions | None = None,
+    on_text: Callable[[str], None] | None = None,
+) -> Task:
+    """The task on a session; `on_text` is called with each piece as it comes; see open_task."""
+    return GenerateTask(bundle, session, options, on_text)

@@ -252,3 +252,20 @@ def _hit_tile(rank: int, hit: dict[str, Any]) -> Tile:
         return Tile(frame_at(hit["source"], hit["index"]), lines)
     except InputError:
         return Tile(None, lines)
+
+
+def open_from(
+    bundle: Bundle,
+    session: Session,
+    precision: str,
+    part: str | None,
+    *,
+    index: Path | Index | None = None,
+    count: int = 5,
+) -> Task:
+    """The task on a session, with an index or its file, and how many hits; see open_task."""
+    loaded = index if isinstance(index, Index) else Index.load(artefact.needed("search", index))
+    encoder = Encoder(bundle, session, part)
+    stamped = loaded.head.stamp
+    artefact.check_stamp(stamped, bundle, encoder.part_name, precision, "The search index")
+    return SearchTask(encoder, loaded, count=count)

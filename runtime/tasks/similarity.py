@@ -17,13 +17,15 @@ import numpy as np
 
 from jetlift.runtime.errors import EngineLibraryError, InputError, UsageError
 from jetlift.runtime.tasks.base import Outcome, Task, place_of
+from jetlift.runtime.tasks.encoder import Encoder
 from jetlift.runtime.texts import TextItem
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from jetlift.runtime.bundle import Bundle
+    from jetlift.runtime.session.base import Session
     from jetlift.runtime.tasks.base import Item
-    from jetlift.runtime.tasks.encoder import Encoder
 
 
 class SimilarityTask(Task):
@@ -81,3 +83,8 @@ def cosine(first: npt.NDArray[np.floating], second: npt.NDArray[np.floating]) ->
             "An embedding is zero throughout", expected="A vector with a direction"
         )
     return round(float(np.clip(a @ b / lengths, -1.0, 1.0)), 6)
+
+
+def open_from(bundle: Bundle, session: Session, _precision: str, part: str | None) -> Task:
+    """The task on a session; see open_task."""
+    return SimilarityTask(Encoder(bundle, session, part))

@@ -223,3 +223,17 @@ def _checked(
             do="Export a multilingual model, as in whisper-tiny or whisper-large-v3-turbo",
         )
     return "en"
+
+
+def open_from(
+    bundle: Bundle,
+    session: Session,
+    _precision: str,
+    _part: str | None,
+    *,
+    others: Mapping[str, Session] | None = None,
+    language: str | None = None,
+    translate: bool = False,
+) -> Task:
+    """The task on sessions of all parts; see open_task."""
+    return TranscribeTask(bundle, session, others or {}, language=language, translate=translate)

@@ -7,7 +7,7 @@ export's tools.
 
 from __future__ import annotations
 
-from jetlift.cli import make, build, matrix, targets, use, words, judge  # isort: skip - registers them in order of help
+from jetlift.cli import make, build, matrix, targets, run, fit, find, words, judge  # isort: skip - registers them in order of help
 from jetlift.cli.app import app
 
-__all__ = ["app", "build", "judge", "make", "matrix", "targets", "use", "words"]
+__all__ = ["app", "build", "find", "fit", "judge", "make", "matrix", "run", "targets", "words"]

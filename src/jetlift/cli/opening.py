@@ -43,20 +43,6 @@ def mark_of(bundle: Bundle) -> dict[str, str]:
     return {"weights": "random"} if bundle.manifest.weights.random else {}
 
 
-def input_part(bundle: Bundle, part: str | None = None) -> str:
-    """The part that takes the inputs: the named one, or the only one that can be meant.
-
-    A model that compares pictures with words is meant for pictures.
-
-    Raises:
-        UnknownNameError: No such part, or several that could be meant.
-    """
-    able = [name for name, item in bundle.manifest.parts.items() if item.preprocess is not None]
-    if part is None and bundle.manifest.zero_shot is not None:
-        part = bundle.manifest.zero_shot.image
-    return bundle.part(part or (able[0] if len(able) == 1 else None))[0]
-
-
 @contextlib.contextmanager
 def session_of(
     bundle: Bundle, part: str, precision: str | None, target: str, threads: int | None
@@ -82,3 +68,26 @@ def session_of(
         for notice in notices:
             console.say(notice)
         yield chosen, session
+
+
+@contextlib.contextmanager
+def opened_session(
+    folder: Path,
+    precision: str | None,
+    target: str,
+    threads: int | None,
+    *,
+    part: str | None = None,
+    allow_random: bool = False,
+) -> Iterator[tuple[Bundle, str, str, Session]]:
+    """Open a bundle and a session of the part that takes its inputs.
+
+    Yields:
+        The bundle, the part, the variant, and the session.
+    """
+    from jetlift.runtime.tasks import input_part
+
+    opened = open_bundle(folder, allow_random=allow_random)
+    name = input_part(opened, part=part)
+    with session_of(opened, name, precision, target, threads) as (chosen, session):
+        yield opened, name, chosen, session

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from jetlift.runtime.bundle import Bundle
     from jetlift.runtime.prompts import Prompts
 
+_TASKS = ("classify", "detect")
+
 
 @dataclass(frozen=True)
 class Words:
@@ -76,7 +78,7 @@ def for_task(
     target: str,
     threads: int | None,
 ) -> dict[str, Any]:
-    """The artefact that 'classify' needs of a user's words; nothing where there are none.
+    """The artefact that a task for words needs of a user's; nothing where there are none.
 
     The engine of the text part is closed again before that of the pictures is opened.
 
@@ -88,9 +90,14 @@ def for_task(
     from jetlift.runtime.prompts import Prompts
 
     given = bool(words.prompts or words.templates or words.file)
-    if task != "classify" and given:
-        raise UsageError(f"Task {task} got prompts", expected="Prompts for --task classify")
-    if task != "classify" or (bundle.manifest.zero_shot is None and not given):
+    if task not in _TASKS and given:
+        raise UsageError(
+            f"Task {task} got prompts", expected=f"Prompts for --task {' or '.join(_TASKS)}"
+        )
+    for_words = {
+        "classify": bundle.manifest.zero_shot, "detect": bundle.manifest.open_vocabulary
+    }.get(task)  # fmt: skip
+    if for_words is None and not given:
         return {}
     if words.file is not None:
         if words.prompts or words.templates:
