@@ -47,7 +47,14 @@ def check_that_some_part_takes_pictures(
         UsageError: No part has preprocessing for pictures, or the size cannot be.
     """
     check_frame_size(frame_wh)
-    if any(isinstance(item, ImagePreprocess) for item in preprocesses):
+    pictures = [item for item in preprocesses if isinstance(item, ImagePreprocess)]
+    for fit in {item.fit for item in pictures} & {"pad_square", "canvas"}:
+        raise UsageError(
+            f"This model's pictures are prepared by {fit}, which is not in the graph's reach",
+            expected="A model whose pictures are cropped, stretched or letterboxed",
+            do="Leave --frames out: the preprocessing stays before the graph",
+        )
+    if pictures:
         return
     raise UsageError(
         "Frames of {}x{} were asked for, and no part of this model has preprocessing for "

@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 DEFAULT_PRECISIONS = ("fp32", "fp16", "int8")
 PRECISIONS = ("fp32", "fp16", "bf16", *INT8, *weight_only.BITS)
 _TOOLS = (
-    "torch", "transformers", "onnx", "onnx-ir", "onnxsim", "onnxruntime", "numpy", "opencv-python"
+    "torch", "transformers", "diffusers", "onnx", "onnx-ir", "onnxsim", "onnxruntime", "numpy",
+    "opencv-python",
 )  # fmt: skip
 
 

@@ -14,18 +14,21 @@ Rules:
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jetlift.runtime.errors import UsageError
 from jetlift.runtime.manifest import Weights
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
 
 WORD = "random"
 STRUCTURE = "structure"
 _SPREAD = 0.02
 _LARGEST_SEED = 2**32 - 1
+Module = TypeVar("Module", bound="torch.nn.Module")
 
 
 def seed_of(source: str | None) -> int | None:
@@ -72,11 +75,27 @@ def drawn(
 
     from jetlift.export.weights import quiet_transformers
 
-    with quiet_transformers(), torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        model = architecture._from_config(  # noqa: SLF001 - transformers' door for attention kinds
-            config, attn_implementation="eager", dtype=torch.float32
+    with quiet_transformers():
+        return initialised(
+            lambda: architecture._from_config(  # noqa: SLF001 - their door for attention kinds
+                config, attn_implementation="eager", dtype=torch.float32
+            ),
+            seed,
         )
+
+
+def initialised(make: Callable[[], Module], seed: int) -> Module:
+    """A module as it initialises itself, from a seed, in eval mode (rules R3 and R4).
+
+    Args:
+        make: Makes it.
+        seed: Of its weights. The caller's own stream of random numbers is left as it was.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        model = make()
         for parameter in model.parameters():
             _vary(parameter)
     return model.eval()

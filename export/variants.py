@@ -17,6 +17,8 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from jetlift.export import fidelity, graph
 from jetlift.export.judging import PartJudge
 from jetlift.export.precision import weight_only
@@ -29,7 +31,8 @@ from jetlift.export.precision.weight_only import to_weight_only
 from jetlift.jetson.facts import device
 from jetlift.runtime.bundle import sha256_of
 from jetlift.runtime.errors import UsageError
-from jetlift.runtime.manifest import Part, Variant
+from jetlift.runtime.manifest import ImagePreprocess, Part, Variant
+from jetlift.runtime.preprocess import prepare_batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -264,7 +267,14 @@ class PartWriter:
             return self.split.calibration.feeds[:2]
         inputs = self.source.part.inputs
         arrays = graph.example(inputs)
-        return [{spec.name: array for spec, array in zip(inputs, arrays, strict=True)}]
+        feeds = {spec.name: array for spec, array in zip(inputs, arrays, strict=True)}
+        pictures = self.source.part.preprocess
+        if isinstance(pictures, ImagePreprocess):  # normal noise is near black for some models
+            width, height = pictures.size_wh
+            shape = (len(feeds[pictures.input]), height, width, 3)
+            noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+            feeds[pictures.input] = prepare_batch(list(noise), pictures)
+        return [feeds]
 
 
 def _unjudged(quantised: Quantised) -> Quantised:

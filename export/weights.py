@@ -4,7 +4,8 @@ Rules:
     W1  A source is always named by the user or by the recipe's default; never guessed from what
         happens to be installed.
     W2  Weights of a package are of one pinned version and one SHA-256; anything else is refused.
-    W3  Only safetensors and ONNX are read; a pickle never is.
+    W3  Safetensors and ONNX are read here. A pickle is read by safe_pickle.py alone, which takes
+        arrays out of it and refuses whatever else it holds.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from jetlift.runtime.errors import (
 from jetlift.runtime.manifest import Weights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy.typing as npt
     import torch
 
 PACKAGE_WORD = "package"
-_HUB_PATTERNS = ["config.json", "*.safetensors", "tokenizer.json", "*.json"]
+_HUB_PATTERNS = ("config.json", "*.safetensors", "tokenizer.json", "*.json")
 # A second, wider copy of weights whose own precision is enough (openai/whisper-large-v3 has one).
 _HUB_LEFT = ["*.fp32-*"]
 
@@ -105,8 +106,12 @@ def _not_installed(weights: PackagedWeights) -> MissingPackageError:
     return error
 
 
-def local_or_hub(source: str) -> Path:
+def local_or_hub(source: str, wanted: Sequence[str] = _HUB_PATTERNS) -> Path:
     """Turn a folder, a safetensors file or a hub id (`owner/name[@revision]`) into a local path.
+
+    Args:
+        source: One of these.
+        wanted: Patterns of the files to take from the hub.
 
     Raises:
         UsageError: Packaged or random weights, which this recipe does not have.
@@ -132,10 +137,10 @@ def local_or_hub(source: str) -> Path:
             expected="A folder with config.json and model.safetensors, or 'owner/name'",
             do="Point --weights at one of these; pickled checkpoints are not read",
         )
-    return _from_hub(source)
+    return _from_hub(source, wanted)
 
 
-def _from_hub(source: str) -> Path:
+def _from_hub(source: str, wanted: Sequence[str]) -> Path:
     try:
         import huggingface_hub
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -148,7 +153,7 @@ def _from_hub(source: str) -> Path:
         folder = huggingface_hub.snapshot_download(
             repo_id,
             revision=revision or None,
-            allow_patterns=_HUB_PATTERNS,
+            allow_patterns=list(wanted),
             ignore_patterns=_HUB_LEFT,
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:

@@ -155,6 +155,29 @@ def box_overlay(
     return drawn
 
 
+def mask_overlay(
+    image_bgr: npt.NDArray[Any],
+    masks: Sequence[npt.NDArray[np.bool_]],
+    kinds: Sequence[int],
+) -> Picture:
+    """A picture with tinted masks and their outlines, the first one drawn last and so on top.
+
+    Args:
+        image_bgr: uint8 [H, W, 3].
+        masks: bool [H, W] each.
+        kinds: A number per mask; masks of one kind have one colour, that of `box_overlay`.
+    """
+    drawn = np.array(image_bgr, np.uint8, order="C")
+    for mask, kind in reversed(list(zip(masks, kinds, strict=True))):
+        colour = np.array(kind_colour(kind), np.float32)
+        drawn[mask] = np.rint(drawn[mask] * np.float32(0.55) + colour * np.float32(0.45))
+        outlines, _ = cv2.findContours(
+            mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE
+        )
+        cv2.drawContours(drawn, outlines, -1, kind_colour(kind), 1, cv2.LINE_AA)
+    return drawn
+
+
 def with_warning(picture: Picture, text: str) -> Picture:
     """A picture under a strip that warns whoever sees it later."""
     strip = _paper(24, picture.shape[1])

@@ -17,6 +17,7 @@ from jetlift.runtime.task_forms import (
     Detection,
     Diffusion,
     OpenVocabulary,
+    PosePreprocess,
     Radiance,
     RunsPer,
     UnClip,
@@ -74,13 +75,18 @@ class ImagePreprocess:
     kind: Literal["image"] = field(doc="Says that this part takes pictures")
     input: str = field(doc="Name of the graph input that takes the picture")
     size_wh: tuple[int, ...] = field(doc="Width and height of the input in pixels")
-    fit: Literal["crop", "stretch", "letterbox"] = field(
+    fit: Literal["crop", "stretch", "letterbox", "pad_square", "canvas"] = field(
         doc="crop: shortest edge to resize_short, then the centre; stretch: both axes at will; "
-        "letterbox: whole picture, padded below and right"
+        "letterbox: whole picture, padded below and right; pad_square: padded so to a square "
+        "first, then resized; canvas: shortest edge to resize_short, or less where it must fit, at "
+        "the top left of a canvas that is 0 elsewhere"
     )
-    resize_short: int | None = field(doc="Shortest edge in pixels before the centre crop")
-    resample: Literal["bicubic_antialias", "bilinear_antialias", "linear_exact"] = field(
-        doc="Resampling filter; the antialias kinds equal Pillow's, linear_exact is OpenCV's"
+    resize_short: int | None = field(doc="Shortest edge in pixels, of crop and canvas")
+    resample: Literal[
+        "bicubic_antialias", "bilinear_antialias", "linear_exact", "gaussian_linear"
+    ] = field(
+        doc="Resampling filter; the antialias kinds equal Pillow's, linear_exact is OpenCV's, "
+        "gaussian_linear (of pad_square alone) is scikit-image's, in floats"
     )
     colour: Literal["rgb", "bgr"] = field(doc="Channel order the model was trained with")
     scale: float = field(doc="Factor on the 0..255 values before the mean is taken off")
@@ -250,7 +256,7 @@ class Part:
     inputs: tuple[TensorSpec, ...] = field(doc="Graph inputs, in order")
     outputs: tuple[TensorSpec, ...] = field(doc="Graph outputs, in order")
     parameters: int = field(doc="Number of trained parameters")
-    preprocess: ImagePreprocess | TextPreprocess | AudioPreprocess | None = field(
+    preprocess: ImagePreprocess | TextPreprocess | AudioPreprocess | PosePreprocess | None = field(
         doc="How raw input becomes graph input; null for a graph of one's own"
     )
     variants: dict[str, Variant] = field(

@@ -10,6 +10,11 @@ Rules:
         (transformers/image_transforms.py: get_resize_output_image_size, center_crop).
     I3  Each 8-bit value maps to float32 by a table computed as transformers does: value * scale in
         float64, rounded to float32, then minus mean, over std, in float32.
+    I4  pad_square: `pad_value` below and right to a square, in floats that are value * scale, then
+        resized as floats (resample_gauss.py) and normalised; nothing is rounded to 8 bits.
+    I5  canvas: the shortest edge becomes `resize_short`; less where the longest would be beyond the
+        canvas' longest (sizes as transformers' get_size_with_aspect_ratio rounds them), and where
+        the picture stands against the canvas. It lies at the top left; elsewhere the input is 0.
 """
 
 from __future__ import annotations
@@ -23,6 +28,7 @@ import numpy as np
 
 from jetlift.runtime.errors import InputError, UsageError
 from jetlift.runtime.resample import Filter, resample
+from jetlift.runtime.resample_gauss import resize_padded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,13 +78,19 @@ def place(image_wh: tuple[int, int], spec: ImagePreprocess) -> PixelPlacement:
     """Where a picture of this size lies in the input (rule I1).
 
     Raises:
-        UsageError: The preprocessing contradicts itself.
+        UsageError: The preprocessing contradicts itself, or does not end on whole pixels.
     """
     width, height = spec.size_wh
+    if spec.fit == "pad_square":
+        raise UsageError(
+            "A picture that is padded before it is resized does not end on whole pixels",
+            expected="Boxes as shares of the square, scaled by its longer side",
+        )
     if spec.fit == "stretch":
         return PixelPlacement(image_wh, (width, height), (0, 0, width, height))
-    if spec.fit == "letterbox":
-        resized_wh = fit_inside(image_wh, (width, height))
+    if spec.fit in ("letterbox", "canvas"):
+        whole = spec.fit == "letterbox"
+        resized_wh = fit_inside(image_wh, (width, height)) if whole else _on_canvas(image_wh, spec)
         return PixelPlacement(image_wh, resized_wh, (0, 0, *resized_wh))
     if spec.resize_short is None or spec.resize_short < max(width, height):
         raise UsageError(
@@ -95,6 +107,27 @@ def place(image_wh: tuple[int, int], spec: ImagePreprocess) -> PixelPlacement:
     )
     left, top = (resized_wh[0] - width) // 2, (resized_wh[1] - height) // 2
     return PixelPlacement(image_wh, resized_wh, (left, top, width, height))
+
+
+def _on_canvas(image_wh: tuple[int, int], spec: ImagePreprocess) -> tuple[int, int]:
+    """Size of a picture on its canvas (rule I5).
+
+    Raises:
+        UsageError: The preprocessing names no shortest edge.
+    """
+    if spec.resize_short is None:
+        raise UsageError("The preprocessing names no resize_short", expected="One, for a canvas")
+    short, long = min(image_wh), max(image_wh)
+    exact, edge = float(spec.resize_short), spec.resize_short
+    if long / short * edge > max(spec.size_wh):
+        exact = max(spec.size_wh) * short / long
+        edge = max(1, round(exact))
+    longer = max(1, int(exact * long / short))
+    resized_wh = (longer, edge) if image_wh[0] >= image_wh[1] else (edge, longer)
+    if short == edge:
+        resized_wh = image_wh
+    fits = resized_wh[0] <= spec.size_wh[0] and resized_wh[1] <= spec.size_wh[1]
+    return resized_wh if fits else fit_inside(image_wh, (spec.size_wh[0], spec.size_wh[1]))
 
 
 def fit_inside(image_wh: tuple[int, int], box_wh: tuple[int, int]) -> tuple[int, int]:
@@ -119,11 +152,38 @@ def prepare_image(image_bgr: npt.NDArray[Any], spec: ImagePreprocess) -> Floats:
         UsageError: The array is no 8-bit BGR picture.
         InputError: The picture is too long and thin to resize.
     """
+    if spec.fit == "pad_square":
+        return _prepare_square(image_bgr, spec)
     pixels = resized_pixels(image_bgr, spec)
-    prepared = np.empty((1, *pixels.shape), np.float32)
+    height, width = pixels.shape[1:]
+    prepared = np.zeros((1, 3, spec.size_wh[1], spec.size_wh[0]), np.float32)
     for channel, table in enumerate(_tables(spec)):
-        prepared[0, channel] = cv2.LUT(pixels[channel], table)
+        prepared[0, channel, :height, :width] = cv2.LUT(pixels[channel], table)
     return prepared
+
+
+def _prepare_square(image_bgr: npt.NDArray[Any], spec: ImagePreprocess) -> Floats:
+    """A picture padded to a square and resized in floats (rule I4)."""
+    check_picture(image_bgr)
+    side = spec.size_wh[0]
+    if spec.size_wh != (side, side) or spec.resample != "gaussian_linear":
+        raise UsageError(
+            f"The preprocessing pads to a square and makes {spec.size_wh} of it by {spec.resample}",
+            expected="A square, by gaussian_linear",
+        )
+    if max(image_bgr.shape[:2]) ** 2 > _MOST_PIXELS:
+        raise InputError(
+            f"A picture of {image_bgr.shape[1]}x{image_bgr.shape[0]} would become a square of "
+            f"{max(image_bgr.shape[:2])} pixels a side before it is resized",
+            expected="A longer side of at most 8192 pixels",
+            do="Cut the picture into pieces first",
+        )
+    values = (np.arange(256, dtype=np.float64) * spec.scale).astype(np.float32)
+    prepared = resize_padded(image_bgr, values, side, spec.pad_value)
+    if spec.colour == "rgb":
+        prepared = prepared[::-1]
+    mean, std = (np.array(of, np.float32).reshape(3, 1, 1) for of in (spec.mean, spec.std))
+    return np.asarray((prepared - mean) / std, np.float32)[None]
 
 
 def prepare_batch(images_bgr: Sequence[npt.NDArray[Any]], spec: ImagePreprocess) -> Floats:
@@ -142,10 +202,11 @@ def resized_pixels(image_bgr: npt.NDArray[Any], spec: ImagePreprocess) -> Bytes:
     """The picture at the input's size before it becomes float (rules I1 and I2).
 
     Returns:
-        uint8 [3, height, width] of `spec.size_wh`, channels in the model's order.
+        uint8 [3, height, width] of `spec.size_wh`, or for canvas of the picture alone; channels in
+        the model's order.
 
     Raises:
-        UsageError: The array is no 8-bit BGR picture.
+        UsageError: The array is no 8-bit BGR picture, or it is resized in floats (rule I4).
         InputError: The picture is too long and thin to resize.
     """
     check_picture(image_bgr)

@@ -11,6 +11,9 @@ Rules:
         to length 1 again (Radford et al., arXiv 2103.00020, section 3.1.4).
     P5  The file is bound to the bundle by its stamp. Pictures may be encoded at another precision
         than the words were: both are near fp32's, and the stamp says which the words had.
+    P6  Where a model reads words token by token (Grounding DINO), the features are those of the
+        tokens of one text made of all prompts, and `spans` says which rows are whose
+        (runtime/prompt_tokens.py). They have no length of 1, and one template is all it takes.
 """
 
 from __future__ import annotations
@@ -35,8 +38,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from jetlift.runtime.bundle import Bundle
-    from jetlift.runtime.manifest import ZeroShot
     from jetlift.runtime.session.base import Session
+    from jetlift.runtime.task_forms import OpenVocabulary, ZeroShot
 
     Floats = npt.NDArray[np.float32]
 
@@ -57,6 +60,11 @@ class PromptsHead:
     arrays_sha256: dict[str, str] = field(doc="SHA-256 of dtype, shape and bytes of each array")
     prompts: tuple[str, ...] = field(doc="The prompts, one per row of `features`")
     templates: tuple[str, ...] = field(doc="The sentences that each was put into, {} for it")
+    spans: tuple[tuple[int, ...], ...] | None = field(
+        doc="First row of each prompt in `features`, and the row after its last, where a row is a "
+        "token; null where a row is a prompt",
+        default=None,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +73,7 @@ class Prompts:
 
     Attributes:
         head: What they are of.
-        features: float32 [prompts, D] of length 1 (rule P4).
+        features: float32 [prompts, D] of length 1 (rule P4), or [tokens, D] (rule P6).
     """
 
     head: PromptsHead
@@ -91,10 +99,7 @@ class Prompts:
         features = arrays.get("features")
         if features is None or features.dtype != np.float32 or features.ndim != 2:
             raise ArtefactError(f"{path} is not {_WHAT}: it has no features")
-        lengths = np.linalg.norm(features.astype(np.float64), axis=1)
-        if len(features) != len(head.prompts) or not np.allclose(
-            lengths, 1.0, rtol=0, atol=_LENGTH_TOLERANCE
-        ):
+        if not _features_fit(head, features):
             raise ArtefactError(f"{path} is not {_WHAT}: its features do not fit its prompts")
         return cls(head, features)
 
@@ -108,18 +113,31 @@ class Prompts:
         artefact.check_stamp(stamp, bundle, facts.text, stamp.precision, "The file of prompts")
 
 
-def words_of(bundle: Bundle) -> ZeroShot:
-    """How the bundle compares pictures with words.
+def _features_fit(head: PromptsHead, features: Floats) -> bool:
+    """Whether every prompt has its rows (rules P4 and P6)."""
+    if head.spans is None:
+        lengths = np.linalg.norm(features.astype(np.float64), axis=1)
+        unit = np.allclose(lengths, 1.0, rtol=0, atol=_LENGTH_TOLERANCE)
+        return len(features) == len(head.prompts) and unit
+    edges = [edge for span in head.spans for edge in span]
+    inside = all(len(span) == 2 and span[0] < span[1] for span in head.spans)
+    within = edges == sorted(edges) and min(edges) >= 0 and max(edges) <= len(features)
+    return len(head.spans) == len(head.prompts) and inside and within
+
+
+def words_of(bundle: Bundle) -> ZeroShot | OpenVocabulary:
+    """How the bundle compares pictures with words, or finds what they name.
 
     Raises:
         UsageError: It cannot.
     """
-    if bundle.manifest.zero_shot is None:
+    facts = bundle.manifest.zero_shot or bundle.manifest.open_vocabulary
+    if facts is None:
         raise UsageError(
             f"{bundle.manifest.model} cannot compare pictures with words",
-            expected="A model with a text part, such as clip-vit-b32",
+            expected="A model with a text part, such as clip-vit-b32 or owlv2-base",
         )
-    return bundle.manifest.zero_shot
+    return facts
 
 
 def clean_prompts(prompts: Sequence[str]) -> tuple[str, ...]:
@@ -187,11 +205,15 @@ def build_prompts(
     """
     facts = words_of(bundle)
     words, sentences = clean_prompts(prompts), clean_templates(templates, facts.template)
-    if len(words) == 1 and facts.scores == "softmax":
+    zero_shot = bundle.manifest.zero_shot
+    if len(words) == 1 and zero_shot is not None and zero_shot.scores == "softmax":
         raise UsageError(
             f"Got the one prompt {words[0]!r}, and this model's prompts share a whole of 1",
             expected="At least two prompts: say what else it may be",
         )
+    open_facts = bundle.manifest.open_vocabulary
+    if open_facts is not None and open_facts.grounding is not None:
+        return _of_tokens(bundle, session, words, sentences, (precision, target), progress)
     encoder = Encoder(bundle, session, facts.text)
     rows: list[Floats] = []
     for word in words:
@@ -202,6 +224,31 @@ def build_prompts(
     _refuse_alike(words, features)
     stamp = artefact.stamp(bundle, encoder.part_name, precision, target)
     head = PromptsHead("jetlift-prompts", SCHEMA_VERSION, stamp, {}, words, sentences)
+    return Prompts(head, features)
+
+
+def _of_tokens(
+    bundle: Bundle,
+    session: Session,
+    words: tuple[str, ...],
+    templates: tuple[str, ...],
+    made_at: tuple[str, str],
+    progress: Callable[[int], None] | None,
+) -> Prompts:
+    """Prompts whose rows are tokens (rule P6)."""
+    from jetlift.runtime import prompt_tokens
+
+    if len(templates) > 1:
+        raise UsageError(
+            f"Got {len(templates)} templates, and this model reads words token by token",
+            expected="One template at most: tokens of several sentences have no mean",
+        )
+    sentences = [templates[0].replace(PLACE, word) for word in words]
+    features, spans = prompt_tokens.encode(bundle, session, sentences)
+    if progress is not None:
+        progress(len(words))
+    stamp = artefact.stamp(bundle, prompt_tokens.facts_of(bundle)[0].text, *made_at)
+    head = PromptsHead("jetlift-prompts", SCHEMA_VERSION, stamp, {}, words, templates, spans)
     return Prompts(head, features)
 
 

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from jetlift.runtime.captions import CaptionSink
 from jetlift.runtime.drawing import with_warning
-from jetlift.runtime.errors import InputError
+from jetlift.runtime.errors import InputError, UsageError
 from jetlift.runtime.manifest import AudioPreprocess, TextPreprocess
+from jetlift.runtime.poses import open_poses
 from jetlift.runtime.sinks import JsonlSink, NpzSink, PictureSink, VideoSink
 from jetlift.runtime.sounds import open_sounds
 from jetlift.runtime.sources import open_source
+from jetlift.runtime.task_forms import PosePreprocess
 from jetlift.runtime.texts import open_texts
 
 if TYPE_CHECKING:
@@ -33,12 +35,13 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from jetlift.runtime.bundle import Bundle
+    from jetlift.runtime.poses import PoseSource
     from jetlift.runtime.sounds import SoundSource
     from jetlift.runtime.sources import Source
     from jetlift.runtime.tasks.base import Item, Outcome, Task
     from jetlift.runtime.texts import TextSource
 
-    Inputs = Source | TextSource | SoundSource
+    Inputs = Source | TextSource | SoundSource | PoseSource
 
 RESULTS_NAME, ARRAYS_NAME = "results.jsonl", "results.npz"
 PICTURES_FOLDER, CAPTIONS_FOLDER, VIDEO_NAME = "pictures", "captions", "annotated.mp4"
@@ -65,7 +68,7 @@ class RunSummary:
 def open_inputs(
     bundle: Bundle, part: str, inputs: Sequence[str], *, limit: int | None = None
 ) -> Inputs:
-    """Open the inputs as the part takes them: pictures, texts or sounds.
+    """Open the inputs as the part takes them: pictures, texts, sounds or camera poses.
 
     Raises:
         InputError: One of them cannot be used.
@@ -76,6 +79,14 @@ def open_inputs(
         return open_texts(inputs, limit=limit, literal=True)
     if isinstance(preprocess, AudioPreprocess):
         return open_sounds(inputs, limit=limit)
+    if isinstance(preprocess, PosePreprocess):
+        scene = bundle.manifest.radiance
+        if scene is None:
+            raise UsageError(
+                f"Part {part} takes camera poses, and the bundle states no scene",
+                expected="A radiance field, such as nerf",
+            )
+        return open_poses(inputs, scene, limit=limit)
     return open_source(inputs, limit=limit)
 
 

@@ -75,6 +75,21 @@ class GroundingFacts:
 
 
 @dataclass(frozen=True)
+class DeticFacts:
+    """What a detector of proposals, regions and masks fixes beside its graphs."""
+
+    regions: str = field(doc="Part that scores proposals and moves their boxes", pattern=NAME)
+    masks: str = field(doc="Part that draws the mask of a box", pattern=NAME)
+    strides: tuple[int, ...] = field(doc="Pixels per cell of each level of the heat map")
+    heat_threshold: float = field(doc="Cells at or below this heat are no proposals")
+    level_candidates: int = field(doc="Most proposals per level before suppression")
+    proposal_iou: float = field(doc="Of two proposals that overlap more, the hotter stays")
+    proposals: int = field(doc="Most proposals that are scored")
+    detections: int = field(doc="Most boxes of a picture")
+    one_label: bool = field(doc="Whether a proposal keeps its best prompt alone")
+
+
+@dataclass(frozen=True)
 class OpenVocabulary:
     """How a detector's outputs and words become boxes."""
 
@@ -93,6 +108,9 @@ class OpenVocabulary:
     )
     grounding: GroundingFacts | None = field(
         doc="Facts of the family `grounding`; null for others", default=None
+    )
+    detic: DeticFacts | None = field(
+        doc="Facts of the family `detic`; null for others", default=None
     )
 
 
@@ -135,7 +153,7 @@ class Diffusion:
 
 @dataclass(frozen=True)
 class UnClip:
-    """How an unCLIP model makes pictures: words to a picture's embedding, to a small picture, to it.
+    """How an unCLIP model makes pictures: words to an embedding, a small picture, the picture.
 
     Noise follows the squared cosine schedule throughout.
     """

@@ -122,7 +122,7 @@ def open_texts(
     for place, name in enumerate(inputs):
         if name == STANDARD_INPUT:
             paths.append(None)
-        elif literal and _is_text(name):
+        elif literal and is_text(name):
             paths.append(TextItem(ARGUMENT, place, name))
         else:
             paths += listing.expand(
@@ -131,7 +131,7 @@ def open_texts(
     return TextSource(paths, limit=limit)
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
     """Whether an argument is a text itself (rule X3)."""
     spaced = any(character.isspace() for character in name)
     if not name.strip() or name.endswith(tuple(_SUFFIXES)) or not (spaced or not name.isascii()):

@@ -116,7 +116,8 @@ def test_nothing_is_unpickled_or_evaluated() -> None:
             found += [f"{path.name}:{name}" for name in names if name.split(".")[0] in dangerous]
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 found += [f"{path.name}:{name}" for name in {node.func.id} & {"eval", "exec"}]
-    assert found == []
+    # The one reader of pickled checkpoints, which knows arrays and refuses everything else.
+    assert found == ["safe_pickle.py:pickle"]
 
 
 def test_broad_excepts_stand_only_at_the_edge_of_the_command_line() -> None:

@@ -19,6 +19,7 @@ from jetlift.export.fidelity.vectors import (
     spearman,
     vector_loss,
 )
+from jetlift.export.fidelity.views import ViewMetric
 from jetlift.export.fidelity.words import WordMetric
 
 # Every metric there is, so that a misspelt budget is refused before any work.
@@ -29,6 +30,7 @@ METRIC_NAMES = tuple(
             *WordMetric.names,
             *BoxMetric.names,
             *PictureMetric.names,
+            *ViewMetric.names,
             *("top1_agreement", "top5_agreement", "top1", "top5"),
             *("image_auroc", "pixel_auroc", "map_error"),
         ]

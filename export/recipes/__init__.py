@@ -6,7 +6,24 @@ import difflib
 from typing import TYPE_CHECKING
 
 from jetlift.export import samples
-from jetlift.export.recipes import bert, clip, dinov2, gpt2, llama, minilm, vit, whisper
+from jetlift.export.recipes import (
+    bert,
+    clip,
+    detic,
+    dinov2,
+    gpt2,
+    grounding_dino,
+    karlo,
+    llama,
+    minilm,
+    nerf,
+    owlv2,
+    siglip,
+    stable_diffusion,
+    vit,
+    whisper,
+    yolox,
+)
 from jetlift.runtime.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -19,8 +36,10 @@ if TYPE_CHECKING:
 RECIPES: dict[str, Recipe] = {
     item.name: item
     for item in (
-        dinov2.RECIPE, minilm.RECIPE, *whisper.RECIPES, *clip.RECIPES, vit.RECIPE,
-        *bert.RECIPES, *gpt2.RECIPES, *llama.RECIPES,
+        dinov2.RECIPE, minilm.RECIPE, *dinov2.MORE, *whisper.RECIPES, *clip.RECIPES,
+        *siglip.RECIPES, vit.RECIPE, *bert.RECIPES, *gpt2.RECIPES, *llama.RECIPES, *yolox.RECIPES,
+        *owlv2.RECIPES, grounding_dino.RECIPE, *detic.RECIPES, nerf.RECIPE, *karlo.RECIPES,
+        *stable_diffusion.RECIPES,
     )
 }  # fmt: skip
 

@@ -29,7 +29,14 @@ if TYPE_CHECKING:
         Weights,
         ZeroShot,
     )
-    from jetlift.runtime.task_forms import Diffusion, OpenVocabulary, Radiance, RunsPer, UnClip
+    from jetlift.runtime.task_forms import (
+        Diffusion,
+        OpenVocabulary,
+        PosePreprocess,
+        Radiance,
+        RunsPer,
+        UnClip,
+    )
 
 
 def picture_input(side_px: int) -> TensorSpec:
@@ -64,7 +71,7 @@ class PartRecipe:
 
     inputs: tuple[TensorSpec, ...]
     output_names: tuple[str, ...]
-    preprocess: ImagePreprocess | TextPreprocess | AudioPreprocess | None
+    preprocess: ImagePreprocess | TextPreprocess | AudioPreprocess | PosePreprocess | None
     budget: str
     patch_grid_hw: tuple[int, int] | None = None
     metric: Callable[[MetricContext], Metric] | None = None

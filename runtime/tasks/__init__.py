@@ -138,6 +138,29 @@ def input_part(bundle: Bundle, task: str | None = None, part: str | None = None)
     return bundle.part(part or (able[0] if len(able) == 1 else None))[0]
 
 
+def _words_part(manifest: Manifest) -> str | None:
+    """The part that reads prompts."""
+    if manifest.diffusion is not None:
+        return manifest.diffusion.text_encoder
+    return manifest.unclip.text if manifest.unclip is not None else None
+
+
+def _rays_part(manifest: Manifest) -> str | None:
+    return None if manifest.radiance is None else manifest.radiance.rays
+
+
+def _picture_part(manifest: Manifest) -> str | None:
+    """The part that reads the pictures to be changed."""
+    return manifest.diffusion.vae_encoder if manifest.diffusion is not None else None
+
+
+def _embedded_part(manifest: Manifest) -> str | None:
+    """The part that reads the pictures to be varied."""
+    return manifest.unclip.image if manifest.unclip is not None else None
+
+
+_IMAGING = frozenset({"others", "options"})
+
 TASKS: dict[str, TaskEntry] = {
     "embed": TaskEntry("embed", frozenset({"patch_tokens"})),
     "search": TaskEntry("search", frozenset({"index", "count"})),
@@ -148,4 +171,9 @@ TASKS: dict[str, TaskEntry] = {
     "fill-mask": TaskEntry("fill_mask", frozenset({"count"})),
     "similarity": TaskEntry("similarity"),
     "generate": TaskEntry("generate", frozenset({"options", "on_text"})),
+    "render": TaskEntry("render", input_part=_rays_part),
+    "text-to-image": TaskEntry("text_to_image", _IMAGING, _words_part),
+    "image-to-image": TaskEntry("image_to_image", _IMAGING, _picture_part),
+    "inpaint": TaskEntry("inpaint", _IMAGING, _picture_part),
+    "variations": TaskEntry("unclip", _IMAGING, _embedded_part),
 }

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from jetlift.runtime.poses import PoseItem
     from jetlift.runtime.sounds import SoundItem
     from jetlift.runtime.sources import Frame
     from jetlift.runtime.texts import TextItem
 
-    Item: TypeAlias = Frame | TextItem | SoundItem
+    Item: TypeAlias = Frame | TextItem | SoundItem | PoseItem
     Array: TypeAlias = npt.NDArray[Any]
 
 

@@ -18,10 +18,14 @@ from jetlift.runtime.sources import Frame
 from jetlift.runtime.tasks.base import Outcome, Task, place_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     import numpy as np
     import numpy.typing as npt
 
     from jetlift.runtime.bundle import Bundle
+    from jetlift.runtime.prompts import Prompts
     from jetlift.runtime.session.base import Session
     from jetlift.runtime.tasks.base import Item
 
@@ -138,3 +142,29 @@ def _only_detector(bundle: Bundle) -> str:
         f"Bundle {bundle.manifest.model} has {len(names)} parts that give boxes",
         expected=f"A part named by the caller, one of {', '.join(names)}" if names else "One",
     )
+
+
+def open_from(
+    bundle: Bundle,
+    session: Session,
+    _precision: str,
+    part: str | None,
+    *,
+    prompts: Path | Prompts | None = None,
+    others: Mapping[str, Session] | None = None,
+) -> Task:
+    """The task on a session: for a model of any words, with prompts or their file; see open_task.
+
+    Raises:
+        UsageError: Prompts are missing, or given to a detector of fixed classes.
+    """
+    if bundle.manifest.open_vocabulary is not None:
+        from jetlift.runtime.tasks import open_detect
+
+        return open_detect.open_from(bundle, session, prompts, others or {})
+    if prompts is not None:
+        raise UsageError(
+            f"{bundle.manifest.model} got prompts, but its classes are fixed",
+            expected="A detector for any words, such as owlv2-base",
+        )
+    return DetectTask(Detector(bundle, session, part))

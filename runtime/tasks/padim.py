@@ -60,6 +60,29 @@ class Gaussians:
         return np.asarray(np.linalg.norm(whitened, axis=-1), np.float32)
 
 
+@dataclass(frozen=True, eq=False)
+class Padim:
+    """Gaussians of a choice of feature dimensions.
+
+    Attributes:
+        dims: int64 [dims], the dimensions in use.
+        gaussians: One per patch position.
+    """
+
+    dims: npt.NDArray[np.int64]
+    gaussians: Gaussians
+
+    def judge(self, tokens: Floats) -> tuple[Floats, None]:
+        """Mahalanobis distance of each patch of one picture, float32 [patches].
+
+        The second value says that the picture's score is the maximum of its smoothed map.
+
+        Args:
+            tokens: float32 [patches, D].
+        """
+        return self.gaussians.distances(tokens[:, self.dims]), None
+
+
 def choose_dimensions(available: int, wanted: int, seed: int) -> npt.NDArray[np.int64]:
     """A random choice of feature dimensions, sorted; all where no more are wanted."""
     if wanted >= available:

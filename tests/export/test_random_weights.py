@@ -109,7 +109,7 @@ def test_a_model_without_a_random_form_says_so():
 
 
 def test_dinov2_has_one_with_as_many_parameters():
-    loaded = dinov2.load("random:1")
+    loaded = dinov2.RECIPE.load("random:1")
     assert loaded.weights.random
     module = loaded.modules["image"]
     assert sum(item.numel() for item in module.parameters()) == dinov2.RECIPE.parameters

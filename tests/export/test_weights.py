@@ -84,10 +84,10 @@ def test_damaged_or_foreign_safetensors_are_refused(tmp_path):
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"\xff" * 100)
     with pytest.raises(InputError, match="cannot be read as safetensors"):
-        dinov2.load(str(path))
+        dinov2.RECIPE.load(str(path))
     save_file({"layer.weight": np.zeros((2, 2), np.float32)}, path)
     with pytest.raises(ArtefactError, match="do not fit DINOv2-small"):
-        dinov2.load(str(path))
+        dinov2.RECIPE.load(str(path))
 
 
 def test_dinov2_loads_from_a_folder_as_the_hub_has_it(tmp_path):
@@ -95,9 +95,9 @@ def test_dinov2_loads_from_a_folder_as_the_hub_has_it(tmp_path):
     save_file(
         {name: np.ascontiguousarray(a) for name, a in state.items()}, tmp_path / "model.safetensors"
     )
-    loaded = dinov2.load(str(tmp_path))
+    loaded = dinov2.RECIPE.load(str(tmp_path))
     assert loaded.weights.licence == "not stated: see the source"
-    packaged = dinov2.load(weights.PACKAGE_WORD)
+    packaged = dinov2.RECIPE.load(weights.PACKAGE_WORD)
     for a, b in zip(
         loaded.modules["image"].parameters(), packaged.modules["image"].parameters(), strict=True
     ):

@@ -75,6 +75,30 @@ def test_an_operator_of_another_domain_stays_wide():
     assert typed.kept_wide == ("strange: own.Mystery is not in the ONNX standard",)
 
 
+@pytest.mark.parametrize("kind", ["fp16", "bf16"])
+def test_a_timesteps_angle_is_computed_wide(kind):
+    """t * frequencies -> sine and cosine -> Gemm, as diffusion models have it."""
+    nodes = [
+        helper.make_node("Mul", ["t", "frequencies"], ["angle"], name="angle"),
+        helper.make_node("Sin", ["angle"], ["s"], name="sine"),
+        helper.make_node("Cos", ["angle"], ["c"], name="cosine"),
+        helper.make_node("Concat", ["s", "c"], ["both"], name="both", axis=1),
+        helper.make_node("MatMul", ["both", "w"], ["y"], name="layer"),
+    ]
+    random = np.random.default_rng(0)
+    frequencies = np.exp(-np.log(1e4) * np.arange(8) / 8)[None].astype(np.float32)
+    weights = {"frequencies": frequencies, "w": random.standard_normal((16, 4)) / 4}
+    source = graphs.model(nodes, weights, inputs={"t": [1, 1]}, outputs={"y": [1, 4]})
+    typed = to_half(source, kind)
+    checked(typed.model)
+    angle = "of an angle that may be large"
+    assert typed.kept_wide == (f"sine: Sin {angle}", f"cosine: Cos {angle}")
+    narrow = {name for name, node in by_name(typed.model).items()
+              if node.outputs[0].dtype != ir.DataType.FLOAT}  # fmt: skip
+    assert {"layer", "both"} <= narrow
+    assert not {"angle", "sine", "cosine"} & narrow
+
+
 def test_subgraph_and_what_feeds_it_stay_wide():
     branch = [
         helper.make_graph(

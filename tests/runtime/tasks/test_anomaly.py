@@ -123,11 +123,11 @@ def test_fitting_is_repeatable_and_the_seed_counts(
     bundle: Bundle, session: Session, good_folder: Path
 ) -> None:
     first, second = (fit(bundle, session, good_folder, dims=4) for _ in range(2))
-    np.testing.assert_array_equal(first.gaussians.whitening, second.gaussians.whitening)
+    np.testing.assert_array_equal(first.judge.gaussians.whitening, second.judge.gaussians.whitening)
     assert first.head == second.head
-    chosen = {tuple(fit(bundle, session, good_folder, dims=4, seed=n).dims) for n in range(4)}
+    chosen = {tuple(fit(bundle, session, good_folder, dims=4, seed=n).judge.dims) for n in range(4)}
     assert len(chosen) > 1
-    assert first.gaussians.mean.shape == (16, 4)
+    assert first.judge.gaussians.mean.shape == (16, 4)
 
 
 def some_good(folder: Path, count: int) -> Path:
@@ -200,7 +200,78 @@ def test_an_engine_that_returns_nan_gives_no_result(bundle: Bundle, model: Anoma
 
 
 def test_arrays_that_do_not_fit_together_are_refused(model: AnomalyModel, tmp_path: Path) -> None:
-    cut = replace(model, dims=model.dims[:-1])
+    cut = replace(model, judge=replace(model.judge, dims=model.judge.dims[:-1]))
     cut.save(tmp_path / "fit")
     with pytest.raises(ArtefactError, match="do not fit together"):
         AnomalyModel.load(tmp_path / "fit")
+
+
+@pytest.fixture(scope="module")
+def remembering(bundle: Bundle, session: Session, good_folder: Path) -> AnomalyModel:
+    return fit(bundle, session, good_folder, method="patchcore")
+
+
+def test_patchcore_gives_the_same_fields_and_finds_the_defect(
+    bundle: Bundle, session: Session, task: Task, remembering: AnomalyModel
+) -> None:
+    other = open_task("anomaly", bundle, session, precision="fp32", fit=remembering)
+    item = frame(spoilt(texture(100), (36, 30)))
+    result = other.run(item)
+    assert list(result) == list(task.run(item))
+    assert result["anomalous"]
+    assert np.hypot(result["peak_xy"][0] - 36, result["peak_xy"][1] - 30) < 12
+    assert not any(other.run(frame(texture(seed)))["anomalous"] for seed in range(100, 110))
+    drawn = other.draw(item, other.process(item))
+    assert drawn is not None
+    assert drawn.dtype == np.uint8
+
+
+def test_patchcore_written_and_read_is_the_same(
+    bundle: Bundle, session: Session, remembering: AnomalyModel, tmp_path: Path
+) -> None:
+    remembering.save(tmp_path / "fit")
+    read = AnomalyModel.load(tmp_path / "fit")
+    assert replace(read.head, arrays_sha256={}) == remembering.head
+    assert (read.head.method, read.head.shrinkage_mean) == ("patchcore", 0.0)
+    assert read.head.map_mark is not None
+    assert read.head.map_mark.mark > read.head.map_mark.low
+    item = frame(spoilt(texture(7), (30, 30)))
+    results = [
+        open_task("anomaly", bundle, session, precision="fp32", fit=given).run(item)
+        for given in (remembering, tmp_path / "fit")
+    ]
+    assert results[0] == results[1]
+    with pytest.raises(ArtefactError, match="was made with image at fp32"):
+        open_task("anomaly", bundle, session, precision="int8", fit=read)
+
+
+def test_arrays_of_the_other_method_are_refused(
+    model: AnomalyModel, remembering: AnomalyModel, tmp_path: Path
+) -> None:
+    replace(model, judge=remembering.judge).save(tmp_path / "fit")
+    with pytest.raises(ArtefactError, match="do not fit together"):
+        AnomalyModel.load(tmp_path / "fit")
+
+
+def test_patchcore_holds_pictures_out_too(remembering: AnomalyModel) -> None:
+    threshold = remembering.head.threshold
+    assert threshold.held_out
+    assert 0 < threshold.score_mean < threshold.score_max
+    assert "24 scores, cross-validated in 5 folds" in threshold.rule
+
+
+def test_more_pictures_than_memory_takes_are_refused(
+    bundle: Bundle, session: Session, good_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(anomaly_fit, "MOST_BYTES", 5 * 16 * 8 * 4)  # five of the tiny model's
+    with pytest.raises(InputError, match="more good pictures than 5"):
+        fit(bundle, session, good_folder)
+
+
+def test_a_model_of_an_earlier_version_is_padims(model: AnomalyModel, tmp_path: Path) -> None:
+    model.save(tmp_path / "fit")
+    with np.load(tmp_path / "fit") as content:
+        head = json.loads(content["head"].tobytes())
+    assert "method" not in head
+    assert "map_mark" not in head
+    assert AnomalyModel.load(tmp_path / "fit").head.method == "padim"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import pytest
+from helpers.search_index import index_around
 from helpers.textures import texture
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from jetlift.runtime.session.fake import FakeSession
 from jetlift.runtime.sources import Frame, open_source
 from jetlift.runtime.tasks import open_task
 from jetlift.runtime.tasks.search import Index, build_index, normalised
+from jetlift.runtime.tasks.search_exact import unit_rows
 
 if TYPE_CHECKING:
     from jetlift.runtime.bundle import Bundle
@@ -63,23 +65,23 @@ def test_a_picture_finds_itself_first_and_its_like_next(
 
 
 def test_vectors_have_length_one_and_scores_are_cosines(index: Index) -> None:
-    np.testing.assert_allclose(np.linalg.norm(index.vectors, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(
+        np.linalg.norm(unit_rows(index.tables.vectors), axis=1), 1, atol=1e-6
+    )
     random = np.random.default_rng(0).standard_normal(8).astype(np.float32)
     probe = random / np.linalg.norm(random)
     for hit in index.nearest(probe, 9):
-        row = index.vectors[index.head.entries.index(hit.entry)].astype(np.float64)
+        row = unit_rows(index.tables.vectors)[list(index.entries).index(hit.entry)].astype(
+            np.float64
+        )
         assert hit.score == pytest.approx(float(row @ probe), abs=1e-6)
 
 
 @given(st.integers(1, 30))
 def test_as_many_hits_as_there_are(count: int) -> None:
     vectors = np.repeat(np.eye(3, 4, dtype=np.float32), 3, axis=0)
-
-    class Head:
-        entries = tuple(range(9))
-
-    hits = Index(Head(), vectors).nearest(vectors[3], count)  # type: ignore[arg-type]
-    assert [hit.entry for hit in hits] == [3, 4, 5, 0, 1, 2, 6, 7, 8][:count]
+    hits = index_around(vectors).nearest(vectors[3], count)
+    assert [hit.entry.index for hit in hits] == [3, 4, 5, 0, 1, 2, 6, 7, 8][:count]
 
 
 def test_an_index_works_from_any_folder(
@@ -88,7 +90,7 @@ def test_an_index_works_from_any_folder(
     monkeypatch.chdir(folder.parent)
     with open_source([folder.name]) as source:
         index = build_index(bundle, session, source, precision="fp32", target="cpu-onnxruntime")
-    assert {Path(entry.source).parent for entry in index.head.entries} == {folder.resolve()}
+    assert {Path(entry.source).parent for entry in index.entries} == {folder.resolve()}
 
 
 def test_unreadable_pictures_are_counted(bundle: Bundle, session: Session, tmp_path: Path) -> None:
@@ -99,7 +101,7 @@ def test_unreadable_pictures_are_counted(bundle: Bundle, session: Session, tmp_p
         index = build_index(
             bundle, session, source, precision="fp32", target="cpu", progress=done.append
         )
-    assert (len(index.head.entries), index.head.skipped, done) == (1, 1, [1])
+    assert (len(index), index.head.skipped, done) == (1, 1, [1])
 
 
 def test_the_contact_sheet_shows_the_query_and_the_hits(
