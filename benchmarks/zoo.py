@@ -39,6 +39,7 @@ RTX = "rtx-sm86"
 PROGRAM = (sys.executable, "-m", "jetlift")
 _FEW = 12
 _KIB = 1024
+_LAST_CHARACTERS = 800
 
 
 @dataclass(frozen=True)
@@ -158,8 +159,14 @@ def _measured(name: str, command: Sequence[str], log: Path) -> Step:
         child.returncode == 0,
         round(time.perf_counter() - started, 1),
         usage.ru_maxrss * _KIB,
-        "" if child.returncode == 0 else f"exit {child.returncode}: {told[-600:]}",
+        "" if child.returncode == 0 else f"exit {child.returncode}: {_last_words(told)}",
     )
+
+
+def _last_words(text: str) -> str:
+    """The paragraph of an error, which jetlift begins with its name; or the end of the text."""
+    _, found, told = text.rpartition("jetlift: ")
+    return (told if found else text[-_LAST_CHARACTERS:])[:_LAST_CHARACTERS]
 
 
 def _places(given: argparse.Namespace) -> dict[str, str]:

@@ -23,7 +23,6 @@ from jetlift.export.coco import COCO_LABELS
 from jetlift.runtime.boxes import BOX_COLUMNS, cell_count, cells
 from jetlift.runtime.errors import InputError, UsageError
 from jetlift.runtime.manifest import Detection, ImagePreprocess
-from jetlift.runtime.tasks.detect import read_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -174,6 +173,8 @@ def _class_count(part: Part, size_wh: tuple[int, int]) -> int:
 
 
 def _labels(classes: int, labels_file: Path | None) -> tuple[str, ...]:
+    from jetlift.runtime.tasks.detect import read_labels
+
     if labels_file is None:
         if classes == len(COCO_LABELS):
             return COCO_LABELS

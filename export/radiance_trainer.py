@@ -14,6 +14,7 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ import torch
 from jetlift.export.radiance_modules import Network, RaysPart, weights_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from jetlift.export.radiance import FieldConfig
     from jetlift.runtime.task_forms import Radiance
 
@@ -89,6 +92,10 @@ class Trainer:
 
     def advance(self, rays: Rays) -> float:
         """One step; the mean square error of its rays."""
+        with _repeatable():
+            return self._advance(rays)
+
+    def _advance(self, rays: Rays) -> float:
         draw = torch.Generator().manual_seed(self.seed * _LARGEST_STEP + self.step)
         for group in self.adam.param_groups:
             group["lr"] = self._rate()
@@ -199,6 +206,17 @@ class Trainer:
             self.scene, march_low_xyz=tuple(low.tolist()), march_high_xyz=tuple(high.tolist())
         )
         self._part = RaysPart(self.network, self.scene)
+
+
+@contextlib.contextmanager
+def _repeatable() -> Iterator[None]:
+    """Sums whose order no other thread decides, so that rule U1 holds to the last bit."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(mode=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(mode=before)
 
 
 @torch.no_grad()

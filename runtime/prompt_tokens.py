@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 IDS, POSITIONS, BLOCKS = "input_ids", "text_positions", "text_blocks"
 FEATURES = "text_features"
+VALID, MASK = "valid_wh", "text_mask"
+LOGITS, BOXES = "logits", "boxes_cxcywh"
 
 
 def facts_of(bundle: Bundle) -> tuple[OpenVocabulary, GroundingFacts]:

@@ -6,19 +6,20 @@ A recipe is one file that holds facts (sources, shapes, preprocessing, budgets) 
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jetlift.runtime.manifest import TensorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import torch
 
     from jetlift.export.fidelity.metric import Metric, MetricContext
-    from jetlift.export.samples import ReadItems
+    from jetlift.export.samples import Item, ItemContext, ReadItems
     from jetlift.export.weights import PackagedWeights
     from jetlift.runtime.manifest import (
         AudioPreprocess,
@@ -79,6 +80,20 @@ class PartRecipe:
     classification: Classification | None = None
     detection: Detection | None = None
     runs_per: RunsPer = "input"
+
+
+def read_by(module: str, function: str, **facts: Any) -> ReadItems:  # noqa: ANN401 - the function's own
+    """Samples by a function of this folder, imported when they are read.
+
+    A list of the recipes needs nothing of what reading takes.
+    """
+
+    def read(context: ItemContext) -> Sequence[Item]:
+        found = importlib.import_module(f"jetlift.export.recipes.{module}")
+        items: Sequence[Item] = getattr(found, function)(context, **facts)
+        return items
+
+    return read
 
 
 @dataclass(frozen=True)

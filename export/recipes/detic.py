@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from jetlift.export import random_weights
-from jetlift.export.recipes import clip, detic_samples, detic_weights
+from jetlift.export.recipes import clip, detic_weights
 from jetlift.export.recipes.base import Loaded, PartRecipe, Recipe
 from jetlift.export.recipes.detic_sizes import R50, SWIN_B
 from jetlift.runtime.bundle import sha256_of
@@ -24,8 +24,12 @@ from jetlift.runtime.manifest import ImagePreprocess, TensorSpec, Weights
 from jetlift.runtime.task_forms import DeticFacts, OpenVocabulary
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jetlift.export.recipes import detic_samples
     from jetlift.export.recipes.detic_modules import Detic
     from jetlift.export.recipes.detic_sizes import Size
+    from jetlift.export.samples import Item, ItemContext, ReadItems
     from jetlift.runtime.manifest import TextPreprocess
 
 LICENCE = "Apache-2.0 (facebookresearch/Detic); CLIP's words: MIT (openai/CLIP)"
@@ -61,7 +65,6 @@ def preprocess(size: Size) -> ImagePreprocess:
 def parts(size: Size) -> dict[str, PartRecipe]:
     """The four parts of one size."""
     text = clip.parts(size.words)["text"]
-    made_of = sample_facts(size)
     width, height = size.size_wh
     return {
         "proposals": PartRecipe(
@@ -81,7 +84,7 @@ def parts(size: Size) -> dict[str, PartRecipe]:
             output_names=("scores", "moved_xyxy"),
             preprocess=None,
             budget="scores.cosine_mean>=0.99, moved_xyxy.cosine_mean>=0.9999",
-            items=partial(detic_samples.regions, facts=made_of),
+            items=_items("regions", size),
             runs_per="region",
         ),
         "masks": PartRecipe(
@@ -93,7 +96,7 @@ def parts(size: Size) -> dict[str, PartRecipe]:
             output_names=("masks",),
             preprocess=None,
             budget="masks.cosine_mean>=0.99",
-            items=partial(detic_samples.masks, facts=made_of),
+            items=_items("masks", size),
             runs_per="region",
         ),
         "text": PartRecipe(
@@ -101,14 +104,28 @@ def parts(size: Size) -> dict[str, PartRecipe]:
             output_names=text.output_names,
             preprocess=text.preprocess,
             budget=text.budget,
-            items=partial(detic_samples.words, facts=made_of),
+            items=_items("words", size),
             runs_per="prompt",
         ),
     }  # fmt: skip
 
 
+def _items(which: str, size: Size) -> ReadItems:
+    """Samples of a part that pictures do not reach; reading them takes more than this list does."""
+
+    def read(context: ItemContext) -> Sequence[Item]:
+        from jetlift.export.recipes import detic_samples
+
+        items: Sequence[Item] = getattr(detic_samples, which)(context, facts=sample_facts(size))
+        return items
+
+    return read
+
+
 def sample_facts(size: Size) -> detic_samples.Facts:
     """What samples of the parts behind the first are made with."""
+    from jetlift.export.recipes import detic_samples
+
     text = cast("TextPreprocess", clip.parts(size.words)["text"].preprocess)
     detic = cast("DeticFacts", facts(size).detic)
     return detic_samples.Facts(preprocess(size), text, TEMPLATE, detic, size.prompts, size.masks)

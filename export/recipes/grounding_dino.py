@@ -24,16 +24,24 @@ from typing import TYPE_CHECKING, Any
 
 from jetlift.export import random_weights, weights
 from jetlift.export.recipes import published, random_tokenizers
-from jetlift.export.recipes.base import Loaded, PartRecipe, Recipe
-from jetlift.export.recipes.grounding_dino_samples import picture_items, word_items
+from jetlift.export.recipes.base import Loaded, PartRecipe, Recipe, read_by
 from jetlift.runtime.manifest import ImagePreprocess, TensorSpec, TextPreprocess
-from jetlift.runtime.prompt_tokens import BLOCKS, FEATURES, IDS, POSITIONS
+from jetlift.runtime.prompt_tokens import (
+    BLOCKS,
+    BOXES,
+    FEATURES,
+    IDS,
+    LOGITS,
+    MASK,
+    POSITIONS,
+    VALID,
+)
 from jetlift.runtime.task_forms import GroundingFacts, OpenVocabulary
-from jetlift.runtime.tasks.open_grounding import BOXES, LOGITS, MASK, VALID
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+_SAMPLES = "grounding_dino_samples"
 LICENCE = "Apache-2.0"
 TOKENIZER = "assets/tokenizer.json"
 # post_process_grounded_object_detection of transformers 5.23.
@@ -123,14 +131,14 @@ def parts(size: Size) -> dict[str, PartRecipe]:
         output_names=(LOGITS, BOXES),
         preprocess=preprocess(size),
         budget=f"{LOGITS}.cosine_mean>=0.99, {BOXES}.cosine_mean>=0.98",
-        items=partial(picture_items, facts=told, tokenizer=TOKENIZER),
+        items=read_by(_SAMPLES, "picture_items", facts=told, tokenizer=TOKENIZER),
     )
     text = PartRecipe(
         inputs=tuple(_tokens(name, longest) for name in (IDS, POSITIONS, BLOCKS)),
         output_names=(FEATURES,),
         preprocess=TextPreprocess(kind="text", tokenizer=TOKENIZER, max_tokens=longest, ids=IDS),
         budget=f"{FEATURES}.cosine_mean>=0.99, {FEATURES}.cosine_min>=0.95",
-        items=partial(word_items, facts=told, tokenizer=TOKENIZER),
+        items=read_by(_SAMPLES, "word_items", facts=told, tokenizer=TOKENIZER),
         runs_per="prompt",
     )
     return {"image": image, "text": text}

@@ -11,9 +11,9 @@ from jetlift.export.samples import Item
 from jetlift.runtime.errors import InputError
 from jetlift.runtime.manifest import ImagePreprocess
 from jetlift.runtime.preprocess import place, prepare_image
-from jetlift.runtime.prompt_tokens import BLOCKS, FEATURES, IDS, POSITIONS, places, tokens_of
+from jetlift.runtime.prompt_tokens import BLOCKS, FEATURES, IDS, POSITIONS, VALID, places, tokens_of
 from jetlift.runtime.session import open_onnx
-from jetlift.runtime.tasks.open_grounding import VALID, text_feeds
+from jetlift.runtime.tasks.open_grounding import text_feeds
 
 if TYPE_CHECKING:
     from typing import Any

@@ -23,7 +23,7 @@ from jetlift.export import random_weights
 from jetlift.export.radiance import FieldConfig, RadianceFacts, facts_of
 from jetlift.export.recipes import nerf_samples
 from jetlift.export.recipes.base import Loaded, PartRecipe, Recipe
-from jetlift.export.weights import read_safetensors
+from jetlift.export.weights import PACKAGE_WORD, read_safetensors
 from jetlift.runtime import jsonform
 from jetlift.runtime.bundle import sha256_of
 from jetlift.runtime.errors import ArtefactError, InputError
@@ -97,7 +97,7 @@ def load(source: str | None) -> Loaded:
     seed = random_weights.seed_of(source)
     if seed is not None:
         return random_field(seed, FieldConfig(), RANDOM_SCENE)
-    if source is None:
+    if source is None or source == PACKAGE_WORD:
         raise InputError(
             "A radiance field has no published weights: each is of one scene", do=_MAKE
         )

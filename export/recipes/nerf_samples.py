@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 FACTS = "assets/radiance.json"
-SIDE = 48
+SIDE = 24
 MOST_VIEWS = 16
 MOST_POINTS = 65_536
 

@@ -18,9 +18,9 @@ from functools import partial
 from typing import Any
 
 from jetlift.export import random_weights
-from jetlift.export.recipes import clip_bpe, stable_diffusion_samples
+from jetlift.export.recipes import clip_bpe
 from jetlift.export.recipes import stable_diffusion_weights as published
-from jetlift.export.recipes.base import Loaded, PartRecipe, Recipe, picture_input
+from jetlift.export.recipes.base import Loaded, PartRecipe, Recipe, picture_input, read_by
 from jetlift.export.recipes.stable_diffusion_sizes import (
     LATENTS,
     SD15,
@@ -34,6 +34,7 @@ from jetlift.export.recipes.stable_diffusion_sizes import (
 from jetlift.runtime.manifest import ImagePreprocess, TensorSpec, TextPreprocess
 from jetlift.runtime.task_forms import Diffusion
 
+_SAMPLES = "stable_diffusion_samples"
 TOKENIZER = "assets/tokenizer.json"
 _PAIR = 2  # a guided step asks with and without the words
 RAIL = "CreativeML OpenRAIL-M"
@@ -120,8 +121,9 @@ def parts(size: Size, *, guided: bool = True) -> dict[str, PartRecipe]:
         output_names=("noise_pred",),
         preprocess=None,
         budget="noise_pred.cosine_mean>=0.998, noise_pred.cosine_min>=0.99",
-        items=partial(
-            stable_diffusion_samples.unet_items,
+        items=read_by(
+            _SAMPLES,
+            "unet_items",
             picture=preprocess(size),
             text=text,
             masked=size.masked,
@@ -133,7 +135,7 @@ def parts(size: Size, *, guided: bool = True) -> dict[str, PartRecipe]:
         output_names=("picture",),
         preprocess=None,
         budget="picture.cosine_mean>=0.999, picture.cosine_min>=0.995",
-        items=partial(stable_diffusion_samples.decoder_items, spec=preprocess(size)),
+        items=read_by(_SAMPLES, "decoder_items", spec=preprocess(size)),
     )
     encoder = PartRecipe(
         inputs=(replace(picture_input(size.picture_px), max_shape=_square(size, _PAIR)),),

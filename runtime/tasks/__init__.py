@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jetlift.runtime.errors import UnknownNameError, UsageError
+from jetlift.runtime.manifest import ImagePreprocess
 from jetlift.runtime.tasks.base import Outcome, Task
 
 if TYPE_CHECKING:
@@ -41,11 +42,13 @@ class TaskEntry:
         artefacts: Names of what it takes beside a session. `others` are open sessions of the
             model's other parts, by part.
         input_part: The part that reads the inputs, where the model has several that could.
+        spares: Parts that the task has no use for, though others of the model have.
     """
 
     module: str
     artefacts: frozenset[str] = frozenset()
     input_part: Callable[[Manifest], str | None] | None = None
+    spares: Callable[[Manifest], frozenset[str]] | None = None
 
 
 def open_task(
@@ -106,16 +109,19 @@ def needs_every_part(name: str) -> bool:
 def other_parts(bundle: Bundle, task: str, part: str) -> tuple[str, ...]:
     """Parts whose sessions a task takes as its artefact `others`.
 
-    All but the one it runs on; where the task takes prompts, whose features were computed before,
-    those that run per prompt are not opened again.
+    All but the one it runs on. Memory is scarce on a board: where the task takes prompts, whose
+    features were computed before, those that run per prompt are not opened again, nor are those
+    that it spares.
     """
     if not needs_every_part(task):
         return ()
-    computed = "prompts" in TASKS[task].artefacts
+    entry = TASKS[task]
+    computed = "prompts" in entry.artefacts
+    spared = frozenset() if entry.spares is None else entry.spares(bundle.manifest)
     return tuple(
         name
         for name, item in bundle.manifest.parts.items()
-        if name != part and not (computed and item.runs_per == "prompt")
+        if name != part and not (computed and item.runs_per == "prompt") and name not in spared
     )
 
 
@@ -161,6 +167,17 @@ def _embedded_part(manifest: Manifest) -> str | None:
 
 _IMAGING = frozenset({"others", "options"})
 
+
+def _picture_readers(manifest: Manifest) -> frozenset[str]:
+    parts = manifest.parts.items()
+    return frozenset(name for name, it in parts if isinstance(it.preprocess, ImagePreprocess))
+
+
+def _prior(manifest: Manifest) -> frozenset[str]:
+    """A given picture's embedding is computed, not drawn."""
+    return frozenset() if manifest.unclip is None else frozenset({manifest.unclip.prior})
+
+
 TASKS: dict[str, TaskEntry] = {
     "embed": TaskEntry("embed", frozenset({"patch_tokens"})),
     "search": TaskEntry("search", frozenset({"index", "count"})),
@@ -172,8 +189,8 @@ TASKS: dict[str, TaskEntry] = {
     "similarity": TaskEntry("similarity"),
     "generate": TaskEntry("generate", frozenset({"options", "on_text"})),
     "render": TaskEntry("render", input_part=_rays_part),
-    "text-to-image": TaskEntry("text_to_image", _IMAGING, _words_part),
+    "text-to-image": TaskEntry("text_to_image", _IMAGING, _words_part, _picture_readers),
     "image-to-image": TaskEntry("image_to_image", _IMAGING, _picture_part),
     "inpaint": TaskEntry("inpaint", _IMAGING, _picture_part),
-    "variations": TaskEntry("unclip", _IMAGING, _embedded_part),
+    "variations": TaskEntry("unclip", _IMAGING, _embedded_part, _prior),
 }

@@ -20,7 +20,17 @@ from jetlift.runtime import boxes
 from jetlift.runtime.errors import ArtefactError
 from jetlift.runtime.frames import PictureInput
 from jetlift.runtime.preprocess import place
-from jetlift.runtime.prompt_tokens import BLOCKS, FEATURES, POSITIONS, facts_of, places
+from jetlift.runtime.prompt_tokens import (
+    BLOCKS,
+    BOXES,
+    FEATURES,
+    LOGITS,
+    MASK,
+    POSITIONS,
+    VALID,
+    facts_of,
+    places,
+)
 from jetlift.runtime.tasks.open_detect import on_picture
 from jetlift.runtime.tasks.open_owl import corners, finite, picture_spec, sigmoid, suppressed
 
@@ -35,9 +45,6 @@ if TYPE_CHECKING:
     from jetlift.runtime.prompts import Prompts
     from jetlift.runtime.session.base import Session
     from jetlift.runtime.tasks.open_detect import Found
-
-VALID, MASK = "valid_wh", "text_mask"
-LOGITS, BOXES = "logits", "boxes_cxcywh"
 
 
 class GroundingFamily:

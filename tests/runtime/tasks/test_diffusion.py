@@ -30,7 +30,7 @@ from jetlift.runtime.errors import (
 from jetlift.runtime.imaging import ImagingOptions
 from jetlift.runtime.session.fake import FakeSession
 from jetlift.runtime.sources import Frame
-from jetlift.runtime.tasks import input_part, open_task
+from jetlift.runtime.tasks import input_part, open_task, other_parts
 from jetlift.runtime.texts import TextItem
 
 if TYPE_CHECKING:
@@ -284,3 +284,13 @@ def test_a_mask_at_the_latents_size_is_torchs_nearest() -> None:
     mask = np.random.default_rng(0).random((32, 48)) > 0.5
     wanted = torch.nn.functional.interpolate(torch.from_numpy(mask)[None, None].float(), (8, 12))
     np.testing.assert_array_equal(latent_mask(mask, (8, 12)), wanted.numpy())
+
+
+def test_parts_that_take_pictures_stay_closed_where_words_alone_go_in(bundles: Any) -> None:
+    bundle = next(iter(bundles.values()))
+    opened = {
+        task: set(other_parts(bundle, task, input_part(bundle, task)))
+        for task in ("text-to-image", "image-to-image")
+    }
+    assert opened["text-to-image"] == {"unet", "vae_decoder"}
+    assert opened["image-to-image"] == {"unet", "vae_decoder", "text_encoder"}
