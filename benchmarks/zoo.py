@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from jetlift.benchmarks import zoo_table
 from jetlift.benchmarks.zoo_systems import RANDOM, SYSTEMS
-from jetlift.runtime import atomic
+from jetlift.runtime import atomic, pictures
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,6 +38,7 @@ STEPS_NAME = "steps.jsonl"
 RTX = "rtx-sm86"
 PROGRAM = (sys.executable, "-m", "jetlift")
 _FEW = 12
+_SOUNDS = (".wav", ".flac")
 _KIB = 1024
 _LAST_CHARACTERS = 800
 
@@ -174,11 +175,11 @@ def _places(given: argparse.Namespace) -> dict[str, str]:
     for name in ("pictures", "detection", "speech", "sentences", "scene"):
         path = getattr(given, name)
         places[f"{{{name}}}"] = str(path) if path is not None else f"missing-{name}"
-    first = {"picture": given.pictures, "sound": given.speech}
-    for name, folder in first.items():
-        files = sorted(Path(folder).glob("*.[jwf][plw][eav][gc]*")) if folder else []
-        files = files or (sorted(Path(folder).iterdir()) if folder else [])
-        places[f"{{{name}}}"] = str(files[0]) if files else f"missing-{name}"
+    first = {"picture": (given.pictures, pictures.SUFFIXES), "sound": (given.speech, _SOUNDS)}
+    for name, (folder, suffixes) in first.items():
+        found = [] if folder is None else sorted(folder.iterdir())
+        fitting = [str(path) for path in found if path.suffix.lower() in suffixes]
+        places[f"{{{name}}}"] = fitting[0] if fitting else f"missing-{name}"
     few = given.out / "few"
     if given.pictures is not None and not few.exists():
         few.mkdir(parents=True)
