@@ -43,10 +43,11 @@ class Reader:
     def __init__(self, path: str) -> None:
         import numpy as np
 
-        self._arrays = np.load(path, allow_pickle=False)
+        self._path = path
         self._names: dict[str, list[str]] = {}
-        for name in self._arrays.files:
-            self._names.setdefault(name.partition("/")[0], []).append(name)
+        with np.load(path, allow_pickle=False) as arrays:
+            for name in arrays.files:
+                self._names.setdefault(name.partition("/")[0], []).append(name)
         self._numbers = sorted(self._names)
         self._at = 0
 
@@ -66,8 +67,12 @@ class Reader:
         self._at = 0
 
     def _sample(self, index: int) -> dict[str, Any]:
+        import numpy as np
+
         names = self._names[self._numbers[index]]
-        return {name.partition("/")[2]: self._arrays[name] for name in names}
+        # Opened anew for each sample: the peers that are handed a reader never close it.
+        with np.load(self._path, allow_pickle=False) as arrays:
+            return {name.partition("/")[2]: arrays[name] for name in names}
 
 
 def weighted_nodes(graph: str) -> list[str]:

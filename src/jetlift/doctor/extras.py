@@ -20,6 +20,7 @@ PURPOSES = {
     "audio": "sound files other than WAV",
     "export": "weights to ONNX, FP16 and INT8",
     "report": "reports with drawn charts",
+    "search": "a search index that stays fast among 100,000 entries and more",
     "samples": "photographs for the demo",
     "rtx": "engines for RTX GPUs, built with or without one here",
     "tensorrt": "engines for data-centre GPUs and Jetson",
