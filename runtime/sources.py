@@ -59,12 +59,15 @@ class Frame:
         index: Number of the frame within its source, from 0.
         time_s: Its time within its source in seconds.
         image_bgr: uint8 [H, W, 3].
+        captured_s: The moment of capture by jetlift.runtime.clock, as near as the source knows it;
+            None where there is none, as for a file.
     """
 
     source: str
     index: int
     time_s: float
     image_bgr: npt.NDArray[np.uint8]
+    captured_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Camera to result without growing delay: stages, bounded queues, honest ages."""
