@@ -1,6 +1,7 @@
 """Every error jetlift raises on purpose, and the exit code each one becomes.
 
     JetliftError
+    ├── StageError                *  a stage of a pipeline failed; the code of what it failed of
     ├── GateError                 1  a gate said no
     │   └── FidelityError            a variant misses its fidelity budget
     ├── UsageError                2  the command or call was wrong
@@ -20,7 +21,6 @@ Each message is one paragraph: what was got, what was expected, what to do.
 from __future__ import annotations
 
 import re
-from typing import ClassVar
 
 _COMMAND_AT_END = re.compile(r"(?:^|: )(?:jetlift|pip|sudo|apt-get|\S*python\S*) [^:]+$")
 
@@ -34,7 +34,7 @@ class JetliftError(Exception):
         do: The next step for the reader.
     """
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
 
     def __init__(self, got: str, *, expected: str = "", do: str = "") -> None:
         self.got, self.expected, self.do = got, expected, do
@@ -59,6 +59,27 @@ def _sentence(text: str) -> str:
     if text.endswith((".", "!", "?")) or _COMMAND_AT_END.search(text):
         return text  # a full stop after a command would be copied along with it
     return f"{text}."
+
+
+class StageError(JetliftError):
+    """A stage of a pipeline failed.
+
+    Args:
+        stage: Its name.
+        cause: What it failed of; the exit code is that error's.
+    """
+
+    def __init__(self, stage: str, cause: BaseException) -> None:
+        self.stage, self.cause = stage, cause
+        if isinstance(cause, JetliftError):
+            self.exit_code = cause.exit_code
+            super().__init__(f"{stage}: {cause.got}", expected=cause.expected, do=cause.do)
+        else:
+            super().__init__(
+                f"{stage} failed with {type(cause).__name__}: {cause}",
+                do="This is a fault of jetlift's or of a library's: please report it",
+            )
+        self.__cause__ = cause
 
 
 class GateError(JetliftError):

@@ -23,16 +23,18 @@ from jetlift.runtime.frames import placement_of
 from jetlift.runtime.sources import Frame
 from jetlift.runtime.tasks import artefact, padim
 from jetlift.runtime.tasks.anomaly_model import AnomalyHead, AnomalyModel, Threshold
-from jetlift.runtime.tasks.base import Outcome, Task, place_of
+from jetlift.runtime.tasks.base import Outcome, Prepared, StepTask, Task, place_of
 from jetlift.runtime.tasks.encoder import Encoder
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy.typing as npt
 
     from jetlift.runtime.bundle import Bundle
     from jetlift.runtime.preprocess import Placement
     from jetlift.runtime.session.base import Session
-    from jetlift.runtime.tasks.base import Item
+    from jetlift.runtime.tasks.base import Array, Item
     from jetlift.runtime.tasks.patchcore import Memory
 
     Floats = npt.NDArray[np.float32]
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["AnomalyHead", "AnomalyModel", "AnomalyTask", "Mapper", "Threshold", "open_from"]
 
 
-class AnomalyTask(Task):
+class AnomalyTask(StepTask):
     """How far each picture is from good ones, and where.
 
     Fields: `score`, `threshold`, `anomalous`, `peak_xy` (where the map is highest) and `seen_xyxy`
@@ -73,11 +75,20 @@ class AnomalyTask(Task):
         """See Task.notes."""
         return self._encoder.notes
 
-    def process(self, item: Item) -> Outcome:
-        """Score one picture; see Task.process."""
-        if not isinstance(item, Frame):
-            raise UsageError("Anomalies are looked for in pictures", expected="A picture or video")
-        tokens = self._encoder.encode(item).patch_tokens
+    @property
+    def engine(self) -> Session:
+        """See StepTask.engine."""
+        return self._encoder.engine
+
+    def prepare(self, item: Item) -> Prepared:
+        """See StepTask.prepare."""
+        _frame(item)
+        return self._encoder.prepare(item)
+
+    def finish(self, item: Item, prepared: Prepared, outputs: Mapping[str, Array]) -> Outcome:
+        """Score one picture; see StepTask.finish."""
+        item = _frame(item)
+        tokens = self._encoder.finish(item, prepared, outputs).patch_tokens
         if tokens is None:
             raise UsageError("The part returned no patch tokens", expected="Patch tokens")
         placement = self._maps_of.placement(item)
@@ -109,6 +120,12 @@ class AnomalyTask(Task):
             region_xyxy=self._maps_of.placement(item).seen_xyxy,
             title=f"{verdict}: {fields['score']:.1f} (limit {fields['threshold']:.1f})  {name}",
         )
+
+
+def _frame(item: Item) -> Frame:
+    if not isinstance(item, Frame):
+        raise UsageError("Anomalies are looked for in pictures", expected="A picture or video")
+    return item
 
 
 class Mapper:

@@ -15,18 +15,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import TypeAlias
 
     import numpy as np
     import numpy.typing as npt
 
     from jetlift.runtime.poses import PoseItem
+    from jetlift.runtime.session.base import Session
     from jetlift.runtime.sounds import SoundItem
     from jetlift.runtime.sources import Frame
     from jetlift.runtime.texts import TextItem
 
     Item: TypeAlias = Frame | TextItem | SoundItem | PoseItem
     Array: TypeAlias = npt.NDArray[Any]
+    Feeds: TypeAlias = dict[str, Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +78,57 @@ class Task(ABC):
         """The outcome as a picture, uint8 [H, W, 3] in BGR; None where the task draws nothing."""
         del item, outcome
         return None
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """An input as an engine takes it.
+
+    Attributes:
+        feeds: One array per input of the engine.
+        tokens: Number of text tokens; None for a picture.
+        truncated: Whether the text was cut; None for a picture.
+    """
+
+    feeds: Feeds
+    tokens: int | None = None
+    truncated: bool | None = None
+
+
+class StepTask(Task):
+    """A task whose work on one input is preparing, one run of one engine, and finishing.
+
+    The three may be done by three threads, each of which does its own for one input after another,
+    and several inputs may share a run (jetlift.runtime.pipeline).
+    """
+
+    @property
+    @abstractmethod
+    def engine(self) -> Session:
+        """The engine between `prepare` and `finish`."""
+
+    @abstractmethod
+    def prepare(self, item: Item) -> Prepared:
+        """What the engine is fed for one input.
+
+        Raises:
+            UsageError: The part takes another kind of input.
+            InputError: The input cannot be used.
+        """
+
+    @abstractmethod
+    def finish(self, item: Item, prepared: Prepared, outputs: Mapping[str, Array]) -> Outcome:
+        """What the engine's outputs say of an input.
+
+        Raises:
+            InputError: The input cannot be used.
+            EngineLibraryError: The outputs hold NaN or infinity.
+        """
+
+    def process(self, item: Item) -> Outcome:
+        """Compute everything about one input; see Task.process."""
+        prepared = self.prepare(item)
+        return self.finish(item, prepared, self.engine.run(prepared.feeds))
 
 
 def place_of(item: Item) -> dict[str, Any]:

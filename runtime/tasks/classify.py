@@ -24,17 +24,26 @@ from jetlift.runtime.manifest import ImagePreprocess
 from jetlift.runtime.prompts import Prompts
 from jetlift.runtime.sources import Frame
 from jetlift.runtime.tasks import artefact
-from jetlift.runtime.tasks.base import Outcome, Task, place_of, short_floats
+from jetlift.runtime.tasks.base import (
+    Outcome,
+    Prepared,
+    StepTask,
+    Task,
+    place_of,
+    short_floats,
+)
 from jetlift.runtime.tasks.detect import read_labels
 from jetlift.runtime.tasks.encoder import Encoder
 from jetlift.runtime.tasks.search import normalised
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy.typing as npt
 
     from jetlift.runtime.bundle import Bundle
     from jetlift.runtime.session.base import Session
-    from jetlift.runtime.tasks.base import Item
+    from jetlift.runtime.tasks.base import Array, Item
 
     Doubles = npt.NDArray[np.float64]
 
@@ -53,7 +62,14 @@ class Scorer(Protocol):
     def notes(self) -> tuple[str, ...]:
         """What the user should know of the pictures so far."""
 
-    def scores(self, frame: Frame) -> Doubles:
+    @property
+    def engine(self) -> Session:
+        """The session of the part."""
+
+    def prepare(self, frame: Frame) -> Prepared:
+        """What the part is fed for a picture."""
+
+    def scores(self, frame: Frame, prepared: Prepared, outputs: Mapping[str, Array]) -> Doubles:
         """A score per label, float64 [labels], 0 to 1; in float32 the lowest would be alike."""
 
 
@@ -91,9 +107,18 @@ class WordScorer:
         """See Scorer.notes."""
         return self._encoder.notes
 
-    def scores(self, frame: Frame) -> Doubles:
+    @property
+    def engine(self) -> Session:
+        """See Scorer.engine."""
+        return self._encoder.engine
+
+    def prepare(self, frame: Frame) -> Prepared:
+        """See Scorer.prepare."""
+        return self._encoder.prepare(frame)
+
+    def scores(self, frame: Frame, prepared: Prepared, outputs: Mapping[str, Array]) -> Doubles:
         """See Scorer.scores (rule L1)."""
-        vector = normalised(self._encoder.encode(frame).embedding, frame)
+        vector = normalised(self._encoder.finish(frame, prepared, outputs).embedding, frame)
         cosines = self._prompts.features.astype(np.float64) @ vector.astype(np.float64)
         raw = self._facts.logit_scale * cosines + self._facts.logit_bias
         return softmax(raw) if self._facts.scores == "softmax" else sigmoid(raw)
@@ -141,9 +166,18 @@ class ClassScorer:
         """See Scorer.notes."""
         return self._pictures.notes
 
-    def scores(self, frame: Frame) -> Doubles:
+    @property
+    def engine(self) -> Session:
+        """See Scorer.engine."""
+        return self._session
+
+    def prepare(self, frame: Frame) -> Prepared:
+        """See Scorer.prepare."""
+        return Prepared(self._pictures.feeds(frame.image_bgr))
+
+    def scores(self, frame: Frame, _prepared: Prepared, outputs: Mapping[str, Array]) -> Doubles:
         """See Scorer.scores (rule L1)."""
-        raw = self._session.run(self._pictures.feeds(frame.image_bgr))[self._output][0]
+        raw = outputs[self._output][0]
         if not np.isfinite(raw).all():
             raise EngineLibraryError(
                 f"Output {self._output} holds NaN or infinity for {frame.source} ({frame.index})",
@@ -153,7 +187,7 @@ class ClassScorer:
         return softmax(raw.astype(np.float64))
 
 
-class ClassifyTask(Task):
+class ClassifyTask(StepTask):
     """The labels that fit each picture best.
 
     Args:
@@ -176,11 +210,18 @@ class ClassifyTask(Task):
         """See Task.notes."""
         return self._scorer.notes
 
-    def process(self, item: Item) -> Outcome:
-        """Score one picture; see Task.process."""
-        if not isinstance(item, Frame):
-            raise UsageError("Labels are found for pictures", expected="A picture or video")
-        scores = self._scorer.scores(item)
+    @property
+    def engine(self) -> Session:
+        """See StepTask.engine."""
+        return self._scorer.engine
+
+    def prepare(self, item: Item) -> Prepared:
+        """See StepTask.prepare."""
+        return self._scorer.prepare(_picture(item))
+
+    def finish(self, item: Item, prepared: Prepared, outputs: Mapping[str, Array]) -> Outcome:
+        """Score one picture; see StepTask.finish."""
+        scores = self._scorer.scores(_picture(item), prepared, outputs)
         best = np.argsort(-scores, kind="stable")[: self._count]  # L2
         fields: dict[str, Any] = place_of(item) | {
             "labels": [self._scorer.labels[row] for row in best],
@@ -196,6 +237,12 @@ class ClassifyTask(Task):
         lines = tuple(f"{score:.3f}  {label}" for label, score in rows)
         tile = Tile(item.image_bgr, (Path(item.source).name, *lines))
         return contact_sheet([tile], columns=1, tile_wh=_TILE_WH)
+
+
+def _picture(item: Item) -> Frame:
+    if not isinstance(item, Frame):
+        raise UsageError("Labels are found for pictures", expected="A picture or video")
+    return item
 
 
 def softmax(raw: Doubles) -> Doubles:

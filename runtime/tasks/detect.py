@@ -15,7 +15,7 @@ from jetlift.runtime.errors import ArtefactError, UnknownNameError, UsageError
 from jetlift.runtime.frames import PictureInput
 from jetlift.runtime.manifest import ImagePreprocess
 from jetlift.runtime.sources import Frame
-from jetlift.runtime.tasks.base import Outcome, Task, place_of
+from jetlift.runtime.tasks.base import Outcome, Prepared, StepTask, Task, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from jetlift.runtime.bundle import Bundle
     from jetlift.runtime.prompts import Prompts
     from jetlift.runtime.session.base import Session
-    from jetlift.runtime.tasks.base import Item
+    from jetlift.runtime.tasks.base import Array, Feeds, Item
 
 
 class Detector:
@@ -76,6 +76,11 @@ class Detector:
         """What the user should know of the pictures so far."""
         return self._pictures.notes
 
+    @property
+    def engine(self) -> Session:
+        """The session of the part."""
+        return self._session
+
     def find(self, image_bgr: npt.NDArray[np.uint8]) -> Boxes:
         """Boxes in the pixels of a picture, uint8 [H, W, 3], best score first.
 
@@ -83,13 +88,29 @@ class Detector:
             InputError: The picture cannot be used.
             EngineLibraryError: The engine failed or returned NaN or infinity.
         """
-        raw = self._session.run(self._pictures.feeds(image_bgr))[self._output.name]
+        return self.finish(image_bgr, self._session.run(self.prepare(image_bgr)))
+
+    def prepare(self, image_bgr: npt.NDArray[np.uint8]) -> Feeds:
+        """What the part is fed for a picture, uint8 [H, W, 3].
+
+        Raises:
+            InputError: The picture cannot be used.
+        """
+        return self._pictures.feeds(image_bgr)
+
+    def finish(self, image_bgr: npt.NDArray[np.uint8], outputs: Mapping[str, Array]) -> Boxes:
+        """Boxes in the pixels of a picture, from what the part said of it.
+
+        Raises:
+            EngineLibraryError: The outputs hold NaN or infinity.
+        """
+        raw = outputs[self._output.name]
         found = boxes.find(raw, self.image_spec.size_wh, self.head)
         placement = self._pictures.placement((image_bgr.shape[1], image_bgr.shape[0]))
         return Boxes(boxes.to_picture(found.boxes_xyxy, placement), found.scores, found.labels)
 
 
-class DetectTask(Task):
+class DetectTask(StepTask):
     """The boxes in each picture.
 
     Args:
@@ -106,11 +127,19 @@ class DetectTask(Task):
         """See Task.notes."""
         return self._detector.notes
 
-    def process(self, item: Item) -> Outcome:
-        """Find the boxes in one picture; see Task.process."""
-        if not isinstance(item, Frame):
-            raise UsageError("Boxes are looked for in pictures", expected="A picture or video")
-        found = self._detector.find(item.image_bgr)
+    @property
+    def engine(self) -> Session:
+        """See StepTask.engine."""
+        return self._detector.engine
+
+    def prepare(self, item: Item) -> Prepared:
+        """See StepTask.prepare."""
+        return Prepared(self._detector.prepare(picture_of(item).image_bgr))
+
+    def finish(self, item: Item, prepared: Prepared, outputs: Mapping[str, Array]) -> Outcome:
+        """Find the boxes in one picture; see StepTask.finish."""
+        del prepared
+        found = self._detector.finish(picture_of(item).image_bgr, outputs)
         fields = place_of(item) | {
             "boxes_xyxy": [[round(float(edge), 2) for edge in box] for box in found.boxes_xyxy],
             "scores": [round(float(score), 4) for score in found.scores],
@@ -127,6 +156,17 @@ class DetectTask(Task):
         rows = zip(fields["labels"], fields["scores"], strict=True)
         captions = [f"{label} {score:.2f}" for label, score in rows]
         return box_overlay(item.image_bgr, fields["boxes_xyxy"], captions, fields["label_ids"])
+
+
+def picture_of(item: Item) -> Frame:
+    """The item, if it is a picture.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if not isinstance(item, Frame):
+        raise UsageError("Boxes are looked for in pictures", expected="A picture or video")
+    return item
 
 
 def read_labels(text: str) -> tuple[str, ...]:

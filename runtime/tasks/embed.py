@@ -9,16 +9,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jetlift.runtime.errors import UsageError
-from jetlift.runtime.tasks.base import Outcome, Task, place_of, short_floats
+from jetlift.runtime.tasks.base import (
+    Outcome,
+    Prepared,
+    StepTask,
+    Task,
+    place_of,
+    short_floats,
+)
 from jetlift.runtime.tasks.encoder import Encoder
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from jetlift.runtime.bundle import Bundle
     from jetlift.runtime.session.base import Session
-    from jetlift.runtime.tasks.base import Item
+    from jetlift.runtime.tasks.base import Array, Item
 
 
-class EmbedTask(Task):
+class EmbedTask(StepTask):
     """One embedding per input.
 
     Args:
@@ -41,9 +50,18 @@ class EmbedTask(Task):
         """See Task.notes."""
         return self._encoder.notes
 
-    def process(self, item: Item) -> Outcome:
-        """Encode one input; see Task.process."""
-        encoding = self._encoder.encode(item)
+    @property
+    def engine(self) -> Session:
+        """See StepTask.engine."""
+        return self._encoder.engine
+
+    def prepare(self, item: Item) -> Prepared:
+        """See StepTask.prepare."""
+        return self._encoder.prepare(item)
+
+    def finish(self, item: Item, prepared: Prepared, outputs: Mapping[str, Array]) -> Outcome:
+        """Keep the embedding; see StepTask.finish."""
+        encoding = self._encoder.finish(item, prepared, outputs)
         fields = place_of(item) | {"embedding": short_floats(encoding.embedding)}
         if encoding.tokens is not None:
             fields |= {"tokens": encoding.tokens, "truncated": encoding.truncated}

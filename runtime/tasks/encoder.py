@@ -15,9 +15,12 @@ from jetlift.runtime.errors import EngineLibraryError, UnknownNameError, UsageEr
 from jetlift.runtime.frames import PictureInput
 from jetlift.runtime.manifest import ImagePreprocess, TextPreprocess
 from jetlift.runtime.sources import Frame
+from jetlift.runtime.tasks.base import Prepared
 from jetlift.runtime.texts import TextItem
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy.typing as npt
 
     from jetlift.runtime.bundle import Bundle
@@ -102,6 +105,11 @@ class Encoder:
         """What the user should know of the inputs so far."""
         return () if self._pictures is None else self._pictures.notes
 
+    @property
+    def engine(self) -> Session:
+        """The session of the part."""
+        return self._session
+
     def encode(self, item: Item) -> Encoding:
         """Encode one input.
 
@@ -110,25 +118,32 @@ class Encoder:
             InputError: The input cannot be used.
             EngineLibraryError: The engine failed or returned NaN or infinity.
         """
+        prepared = self.prepare(item)
+        return self.finish(item, prepared, self._session.run(prepared.feeds))
+
+    def prepare(self, item: Item) -> Prepared:
+        """What the part is fed for one input.
+
+        Raises:
+            UsageError: The input is a text and the part takes pictures, or the other way round.
+            InputError: The input cannot be used.
+        """
         if isinstance(item, Frame) and self._pictures is not None:
-            return self._finish(item, self._pictures.feeds(item.image_bgr))
+            return Prepared(self._pictures.feeds(item.image_bgr))
         if self._text is None or not isinstance(item, TextItem):
             wanted = "pictures" if self._text is None else "texts"
             raise UsageError(f"Part {self.part_name} takes {wanted}", expected="Such an input")
-        prepared = self._text.prepare([item.text])
-        return self._finish(
-            item, prepared.feeds, tokens=prepared.tokens[0], truncated=prepared.truncated[0]
-        )
+        text = self._text.prepare([item.text])
+        return Prepared(text.feeds, text.tokens[0], text.truncated[0])
 
-    def _finish(
-        self,
-        item: Item,
-        feeds: dict[str, npt.NDArray[Any]],
-        *,
-        tokens: int | None = None,
-        truncated: bool | None = None,
+    def finish(
+        self, item: Item, prepared: Prepared, outputs: Mapping[str, npt.NDArray[Any]]
     ) -> Encoding:
-        outputs = self._session.run(feeds)
+        """What the part's outputs say of an input.
+
+        Raises:
+            EngineLibraryError: They hold NaN or infinity.
+        """
         embedding, patch_tokens = outputs[EMBEDDING][0], outputs.get(PATCH_TOKENS)
         patches = None if patch_tokens is None else patch_tokens[0]
         for name, array in ((EMBEDDING, embedding), (PATCH_TOKENS, patches)):
@@ -138,7 +153,7 @@ class Encoder:
                     expected="Finite numbers",
                     do="Try --precision fp32: where that is finite, this variant overflows",
                 )
-        return Encoding(embedding, patches, tokens, truncated)
+        return Encoding(embedding, patches, prepared.tokens, prepared.truncated)
 
 
 def _only_encoder(bundle: Bundle, *, patches: bool) -> str:

@@ -26,7 +26,8 @@ from jetlift.runtime.errors import UsageError
 from jetlift.runtime.prompts import Prompts
 from jetlift.runtime.sources import Frame
 from jetlift.runtime.tasks import artefact
-from jetlift.runtime.tasks.base import Outcome, Task, place_of
+from jetlift.runtime.tasks.base import Outcome, Prepared, StepTask, Task, place_of
+from jetlift.runtime.tasks.detect import picture_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from jetlift.runtime.bundle import Bundle
     from jetlift.runtime.session.base import Session
     from jetlift.runtime.task_forms import OpenVocabulary
-    from jetlift.runtime.tasks.base import Item
+    from jetlift.runtime.tasks.base import Array, Feeds, Item
 
     Floats = npt.NDArray[np.float32]
 
@@ -68,16 +69,30 @@ class Family(Protocol):
     def notes(self) -> tuple[str, ...]:
         """What the user should know of the pictures so far."""
 
-    def find(self, image_bgr: npt.NDArray[np.uint8], prompts: Prompts) -> Found:
-        """Everything in a picture, uint8 [H, W, 3], that a prompt names.
+    @property
+    def engine(self) -> Session:
+        """The session of the part for pictures."""
+
+    def prepare(self, image_bgr: npt.NDArray[np.uint8], prompts: Prompts) -> Feeds:
+        """What that part is fed for a picture, uint8 [H, W, 3].
 
         Raises:
             InputError: The picture cannot be used.
-            EngineLibraryError: The engine failed or returned NaN or infinity.
+        """
+
+    def finish(
+        self, image_bgr: npt.NDArray[np.uint8], outputs: Mapping[str, Array], prompts: Prompts
+    ) -> Found:
+        """Everything in a picture that a prompt names, from what that part said of it.
+
+        Raises:
+            UsageError: There are more prompts than the model takes at once.
+            ArtefactError: The prompts' features are of another length.
+            EngineLibraryError: An engine failed or returned NaN or infinity.
         """
 
 
-class OpenDetectTask(Task):
+class OpenDetectTask(StepTask):
     """The boxes in each picture of what the prompts name.
 
     Args:
@@ -95,11 +110,19 @@ class OpenDetectTask(Task):
         """See Task.notes."""
         return self._family.notes
 
-    def process(self, item: Item) -> Outcome:
-        """Find the boxes in one picture; see Task.process."""
-        if not isinstance(item, Frame):
-            raise UsageError("Boxes are looked for in pictures", expected="A picture or video")
-        found = self._family.find(item.image_bgr, self._prompts)
+    @property
+    def engine(self) -> Session:
+        """See StepTask.engine."""
+        return self._family.engine
+
+    def prepare(self, item: Item) -> Prepared:
+        """See StepTask.prepare."""
+        return Prepared(self._family.prepare(picture_of(item).image_bgr, self._prompts))
+
+    def finish(self, item: Item, prepared: Prepared, outputs: Mapping[str, Array]) -> Outcome:
+        """Find the boxes in one picture; see StepTask.finish."""
+        del prepared
+        found = self._family.finish(picture_of(item).image_bgr, outputs, self._prompts)
         fields: dict[str, Any] = place_of(item) | {
             "boxes_xyxy": [[round(float(edge), 2) for edge in box] for box in found.boxes_xyxy],
             "scores": [round(float(score), 4) for score in found.scores],

@@ -10,7 +10,7 @@ Where it differs from the original is told in docs/detic.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -79,7 +79,21 @@ class Detic:
         """What the user should know of the pictures so far."""
         return self._pictures.notes
 
-    def find(self, image_bgr: npt.NDArray[np.uint8], prompts: Prompts) -> Found:
+    @property
+    def engine(self) -> Session:
+        """The engine of the part `proposals`."""
+        return self._proposals
+
+    def prepare(self, image_bgr: npt.NDArray[np.uint8], _prompts: Prompts) -> Feeds:
+        """See Family.prepare."""
+        return self._pictures.feeds(image_bgr)
+
+    def finish(
+        self,
+        image_bgr: npt.NDArray[np.uint8],
+        outputs: Mapping[str, npt.NDArray[Any]],
+        prompts: Prompts,
+    ) -> Found:
         """Everything in a picture, uint8 [H, W, 3], that a prompt names, with its mask.
 
         Raises:
@@ -91,11 +105,10 @@ class Detic:
         words = self._features(prompts)
         image_wh = (image_bgr.shape[1], image_bgr.shape[0])
         placement = self._pictures.placement(image_wh)
-        seen = self._proposals.run(self._pictures.feeds(image_bgr))
-        proposed = propose(seen, self._size_wh, self._facts)
+        proposed = propose(outputs, self._size_wh, self._facts)
         if not len(proposed):
             return _nothing()
-        levels = {name: seen[name] for name in LEVELS}
+        levels = {name: outputs[name] for name in LEVELS}
         picture_wh = np.array([placement.crop_xywh[2:]], np.float32)
         feeds = levels | {BOXES: proposed.boxes_xyxy, WORDS: words, PICTURE: picture_wh}
         scored = self._regions.run(feeds)

@@ -68,13 +68,29 @@ class GroundingFamily:
         """See Family.notes."""
         return self._pictures.notes
 
-    def find(self, image_bgr: npt.NDArray[np.uint8], prompts: Prompts) -> Found:
-        """See Family.find (rules Y1 to Y3)."""
+    @property
+    def engine(self) -> Session:
+        """See Family.engine."""
+        return self._session
+
+    def prepare(
+        self, image_bgr: npt.NDArray[np.uint8], prompts: Prompts
+    ) -> dict[str, npt.NDArray[Any]]:
+        """See Family.prepare."""
         image_wh = (image_bgr.shape[1], image_bgr.shape[0])
         feeds = self._pictures.feeds(image_bgr)
         feeds |= text_feeds(prompts.features, prompts.head.spans, self._words.longest)
         feeds[VALID] = np.array([place(image_wh, self._spec).resized_wh], np.int64)
-        outputs = self._session.run(feeds)
+        return feeds
+
+    def finish(
+        self,
+        image_bgr: npt.NDArray[np.uint8],
+        outputs: Mapping[str, npt.NDArray[Any]],
+        prompts: Prompts,
+    ) -> Found:
+        """See Family.finish (rules Y1 to Y3)."""
+        image_wh = (image_bgr.shape[1], image_bgr.shape[0])
         logits = finite(outputs, LOGITS)[0, :, : len(prompts.features)]
         scores = sigmoid(logits.max(axis=1))  # Y1
         chosen = np.flatnonzero(scores > np.float32(self._facts.score_threshold))

@@ -58,9 +58,19 @@ class OwlFamily:
         """See Family.notes."""
         return self._pictures.notes
 
-    def find(self, image_bgr: npt.NDArray[np.uint8], prompts: Prompts) -> Found:
-        """See Family.find (rules W1 to W3)."""
-        outputs = self._session.run(self._pictures.feeds(image_bgr))
+    @property
+    def engine(self) -> Session:
+        """See Family.engine."""
+        return self._session
+
+    def prepare(self, image_bgr: npt.NDArray[np.uint8], _prompts: Prompts) -> dict[str, Array]:
+        """See Family.prepare."""
+        return self._pictures.feeds(image_bgr)
+
+    def finish(
+        self, image_bgr: npt.NDArray[np.uint8], outputs: Mapping[str, Array], prompts: Prompts
+    ) -> Found:
+        """See Family.finish (rules W1 to W3)."""
         cxcywh, patches, shift, scale = (finite(outputs, name)[0] for name in _OUTPUTS)
         logits = (patches @ _unit(prompts.features).T + shift) * scale  # W1
         labels = logits.argmax(axis=1)

@@ -14,7 +14,7 @@ from jetlift.runtime.drawing import Tile, contact_sheet
 from jetlift.runtime.errors import InputError, UsageError
 from jetlift.runtime.sources import Frame, frame_at
 from jetlift.runtime.tasks import artefact
-from jetlift.runtime.tasks.base import Outcome, Task, place_of
+from jetlift.runtime.tasks.base import Outcome, Prepared, StepTask, Task, place_of
 from jetlift.runtime.tasks.encoder import Encoder
 from jetlift.runtime.tasks.search_build import build_index, normalised
 from jetlift.runtime.tasks.search_form import Entry, IndexHead
@@ -22,12 +22,14 @@ from jetlift.runtime.tasks.search_index import Hit, Index
 from jetlift.runtime.texts import TextItem
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     import numpy.typing as npt
 
     from jetlift.runtime.bundle import Bundle
     from jetlift.runtime.session.base import Session
-    from jetlift.runtime.tasks.base import Item
+    from jetlift.runtime.tasks.base import Array, Item
 
 __all__ = [
     "Entry",
@@ -45,7 +47,7 @@ _WHAT = "The search index"
 _REACH_ACROSS = 4
 
 
-class SearchTask(Task):
+class SearchTask(StepTask):
     """The nearest entries of an index for each input.
 
     Fields: `query` where it is a text; `hits`, a list of `source`, `index`, `time_s`, `score` and,
@@ -79,12 +81,21 @@ class SearchTask(Task):
         cut = f"{self._cut} texts are longer than the model takes: their beginnings were looked for"
         return (*self._encoder.notes, *((cut,) if self._cut else ()))
 
-    def process(self, item: Item) -> Outcome:
-        """Find the nearest entries; see Task.process."""
-        encoding = self._encoder.encode(item)
-        if encoding.truncated:
-            self._refuse_cut(item, encoding.tokens)
-        embedding = encoding.embedding
+    @property
+    def engine(self) -> Session:
+        """See StepTask.engine."""
+        return self._encoder.engine
+
+    def prepare(self, item: Item) -> Prepared:
+        """See StepTask.prepare."""
+        prepared = self._encoder.prepare(item)
+        if prepared.truncated:
+            self._refuse_cut(item, prepared.tokens)
+        return prepared
+
+    def finish(self, item: Item, prepared: Prepared, outputs: Mapping[str, Array]) -> Outcome:
+        """Find the nearest entries; see StepTask.finish."""
+        embedding = self._encoder.finish(item, prepared, outputs).embedding
         hits = self._index.nearest(
             normalised(embedding, item), self._count, reach=_REACH_ACROSS if self._across else 1
         )

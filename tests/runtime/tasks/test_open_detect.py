@@ -37,8 +37,22 @@ class Fixed:
     def __init__(self, found: Found) -> None:
         self.found = found
 
-    def find(self, image_bgr: np.ndarray, prompts: Prompts) -> Found:
+    @property
+    def engine(self) -> Fixed:
+        return self
+
+    def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {"seen": feeds["pixels"] + 1}
+
+    def prepare(self, image_bgr: np.ndarray, prompts: Prompts) -> dict[str, np.ndarray]:
         assert image_bgr.dtype == np.uint8
+        assert prompts.head.prompts == ("dog", "ear tag")
+        return {"pixels": image_bgr}
+
+    def finish(
+        self, image_bgr: np.ndarray, outputs: dict[str, np.ndarray], prompts: Prompts
+    ) -> Found:
+        assert np.array_equal(outputs["seen"], image_bgr + 1)
         assert prompts.head.prompts == ("dog", "ear tag")
         return self.found
 

@@ -1,0 +1,313 @@
+"""Stages in a row, each in a thread of its own, with bounded channels between them.
+
+Rules:
+    N1  The first failure wins: it ends the line, and is told with the name of the stage in which
+        it happened. What others raise on the way out is not told.
+    N2  No thread outlives `close`. One that cannot be ended, since it hangs in a library, is told
+        by its name; it is a daemon, so that the process can still end.
+    N3  `drain` takes nothing more from the sources and finishes what was taken.
+    N4  Where a limit is set, a stage that works on one batch for longer is a failure.
+    N5  `run_inline` does the same with no thread at all, one item after another.
+    N6  An item that became too old before it reached the stage that is worth it is dropped and
+        counted as stale, where a limit is set.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Generic
+
+from jetlift.runtime.clock import SYSTEM_CLOCK, Clock
+from jetlift.runtime.closing import Closing
+from jetlift.runtime.errors import JetliftError, MachineError, StageError, UsageError
+from jetlift.runtime.pipeline.ages import Ages
+from jetlift.runtime.pipeline.channel import Channel, Intake
+from jetlift.runtime.pipeline.form import StageSummary
+from jetlift.runtime.pipeline.line_form import Feeder, LineOptions, P, Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+_POLL_S = 0.2
+
+
+class _Station(Generic[P]):
+    """A stage with what is counted of it."""
+
+    def __init__(self, stage: Stage[P]) -> None:
+        self.stage, self.age, self.service = stage, Ages(), Ages()
+        self.done, self.busy_s = 0, 0.0
+        self.since_s: float | None = None  # when the batch under way was begun
+
+    def work(self, batch: list[P], clock: Clock) -> list[P]:
+        began_s = self.since_s = clock.now_s()
+        made = self.stage.work(batch)
+        ended_s = clock.now_s()
+        self.since_s = None
+        self.busy_s += ended_s - began_s
+        each_ms = (ended_s - began_s) * 1000 / len(batch)
+        self.service.add(each_ms)
+        self.done += len(made)
+        for parcel in made:
+            age_ms = max(0.0, ended_s - parcel.since_s) * 1000
+            parcel.ages_ms[self.stage.name] = age_ms
+            parcel.worked_ms += each_ms
+            self.age.add(age_ms)
+        return made
+
+    def summary(self, running_s: float) -> StageSummary:
+        busy = min(1.0, self.busy_s / running_s) if running_s > 0 else 0.0
+        service, age = self.service.summary(), self.age.summary()
+        return StageSummary(self.stage.name, self.done, busy, service, age)
+
+
+class Line(Closing, Generic[P]):
+    """Feeders, then stages in a row (rules N1 to N6).
+
+    Args:
+        feeders: Where parcels come from, each in a thread of its own.
+        stages: At least one.
+        options: How it is run.
+        clock: Tells ages.
+
+    Raises:
+        UsageError: There is no feeder or no stage.
+    """
+
+    def __init__(
+        self,
+        feeders: Sequence[Feeder[P]],
+        stages: Sequence[Stage[P]],
+        options: LineOptions,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        if not feeders or not stages:
+            raise UsageError("A line got no source or no stage", expected="At least one of each")
+        self._feeders, self._options, self._clock = tuple(feeders), options, clock
+        self._stations = [_Station(stage) for stage in stages]
+        self._intake = Intake[P]([feeder.live for feeder in feeders], room=options.room)
+        rooms = [0 if options.live else max(options.room, stage.most) for stage in stages[1:]]
+        self._channels = [Channel[P](room) for room in rooms]
+        self._threads: list[threading.Thread] = []
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._alive = 0
+        self._started_s: float | None = None
+        self._ended_s: float | None = None
+        self._stopping = False
+        self.failure: StageError | None = None
+        self.stale = 0
+
+    def start(self) -> None:
+        """Start every thread."""
+        self._started_s = self._clock.now_s()
+        self._alive = len(self._feeders) + len(self._stations)
+        for number, feeder in enumerate(self._feeders):
+            self._thread(f"capture {feeder.name}", partial(self._feed, number))
+        for number, station in enumerate(self._stations):
+            self._thread(station.stage.name, partial(self._serve, number))
+        for thread in self._threads:
+            thread.start()
+
+    def _thread(self, name: str, body: Callable[[], None]) -> None:
+        def run() -> None:
+            with _Told(self, name):
+                body()
+
+        self._threads.append(threading.Thread(target=run, name=f"jetlift {name}", daemon=True))
+
+    def _feed(self, number: int) -> None:
+        feeder = self._feeders[number]
+        try:
+            for parcel in feeder.parcels():
+                if not self._intake.put(number, parcel):
+                    return
+        finally:
+            self._intake.end(number)
+
+    def _serve(self, number: int) -> None:
+        station = self._stations[number]
+        onward = self._channels[number] if number < len(self._channels) else None
+        try:
+            while (batch := self._gather(number)) is not None:
+                fresh = self._fresh(number, batch)
+                for parcel in station.work(fresh, self._clock) if fresh else ():
+                    if onward is not None and not onward.put(parcel):
+                        return
+        finally:
+            if onward is not None:
+                onward.close()
+
+    def _gather(self, number: int) -> list[P] | None:
+        """The next parcel and those that come within the stage's patience; None at the end."""
+        inlet = self._intake if number == 0 else self._channels[number - 1]
+        first = inlet.take()
+        if first is None:
+            return None
+        batch, stage = [first], self._stations[number].stage
+        until_s = self._clock.now_s() + stage.patience_s
+        while len(batch) < stage.most:
+            left_s = max(0.0, until_s - self._clock.now_s())
+            another = inlet.take(timeout_s=left_s)
+            if another is None:
+                break
+            batch.append(another)
+        return batch
+
+    def _fresh(self, number: int, batch: list[P]) -> list[P]:
+        """Those of a batch that are not too old (rule N6)."""
+        limit_s = self._options.max_age_s
+        if limit_s is None or number > self._options.costly:
+            return batch
+        now_s = self._clock.now_s()
+        fresh = [parcel for parcel in batch if now_s - parcel.since_s <= limit_s]
+        for parcel in batch:
+            if now_s - parcel.since_s > limit_s:
+                parcel.drop()
+                self.stale += 1
+        return fresh
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until everything is done or something failed (rule N4).
+
+        Returns:
+            False where the time was over first.
+        """
+        left_s = timeout_s
+        while not self._ended.wait(_POLL_S if left_s is None else min(_POLL_S, left_s)):
+            self.check_hanging()
+            if left_s is not None:
+                left_s -= _POLL_S
+                if left_s <= 0:
+                    return self._ended.is_set()
+        return True
+
+    def check_hanging(self) -> None:
+        """Fail where a stage has worked on one batch for too long (rule N4)."""
+        limit_s = self._options.hang_limit_s
+        if limit_s is None:
+            return
+        for station in self._stations:
+            since_s = station.since_s
+            if since_s is not None and self._clock.now_s() - since_s > limit_s:
+                hangs = MachineError(
+                    f"it has worked on one item for more than {limit_s:g} s",
+                    expected="An answer within that time",
+                    do="Raise the limit if it is known to be slow, else check the device's log",
+                )
+                self._fail(station.stage.name, hangs)
+
+    def drain(self) -> None:
+        """Take nothing more and finish what was taken (rule N3)."""
+        self._intake.drain()
+        for feeder in self._feeders:
+            feeder.close()
+
+    def close(self) -> None:
+        """End every thread, at once if it has to be (rule N2). A second call does nothing.
+
+        Raises:
+            MachineError: A thread could not be ended and nothing else failed.
+        """
+        self._halt()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(self._options.grace_s)
+        hanging = [thread.name for thread in self._threads if thread.is_alive()]
+        if hanging and self.failure is None:
+            raise MachineError(
+                f"{', '.join(hanging)} did not end within {self._options.grace_s:g} s",
+                expected="A library that returns from its calls",
+                do="End this process; check the device's log for what it waits for",
+            )
+
+    def _halt(self) -> None:
+        self._stopping = True
+        self._intake.abort()
+        for channel in self._channels:
+            channel.abort()
+        for feeder in self._feeders:
+            feeder.close()
+        for station in self._stations:
+            station.stage.interrupt()
+
+    def _fail(self, name: str, error: BaseException) -> None:
+        """Keep the first failure and end the line (rule N1)."""
+        with self._lock:
+            first = self.failure is None and not self._stopping
+            if first:
+                self.failure = StageError(name, error)
+        if first:
+            self._halt()
+            self._ended.set()
+
+    def left(self, name: str, error: BaseException | None) -> None:
+        """A thread has ended, by an error or without."""
+        if error is not None:
+            self._fail(name, error)
+        with self._lock:
+            self._alive -= 1
+            last = self._alive == 0
+        if last:
+            self._ended_s = self._clock.now_s()
+            self._ended.set()
+
+    def run_inline(self) -> None:
+        """Do everything in this thread, one item after another (rule N5).
+
+        Whatever a source or a stage raises goes on to the caller, who sees where it came from;
+        `failure` says which stage it was.
+        """
+        self._started_s = self._clock.now_s()
+        for feeder in self._feeders:
+            name = f"capture {feeder.name}"
+            try:
+                for parcel in feeder.parcels():
+                    batch = [parcel]
+                    for number, station in enumerate(self._stations):
+                        name = station.stage.name
+                        batch = self._fresh(number, batch)
+                        batch = station.work(batch, self._clock) if batch else []
+                    name = f"capture {feeder.name}"
+            except JetliftError as error:
+                self.failure = StageError(name, error)
+                raise
+            finally:
+                self._ended_s = self._clock.now_s()
+
+    @property
+    def running_s(self) -> float:
+        """Since the start, to now or to the end."""
+        if self._started_s is None:
+            return 0.0
+        return (self._clock.now_s() if self._ended_s is None else self._ended_s) - self._started_s
+
+    @property
+    def dropped(self) -> int:
+        """Frames of live sources that a newer one replaced."""
+        return self._intake.dropped
+
+    def stages(self) -> tuple[StageSummary, ...]:
+        """What each stage has done so far."""
+        running_s = self.running_s
+        return tuple(station.summary(running_s) for station in self._stations)
+
+
+class _Told:
+    """The edge of a thread: however it ends, the line is told, and nothing is printed."""
+
+    def __init__(self, line: Line[P], name: str) -> None:
+        self._left, self._name = line.left, name
+
+    def __enter__(self) -> None:
+        """Nothing to begin with."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        self._left(self._name, error)
+        return True
