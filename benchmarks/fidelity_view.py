@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from jetlift.export.fidelity import parse_budget
+from jetlift.runtime.result_parts import STRUCTURE_NOTE
 
 if TYPE_CHECKING:
     from jetlift.export.fidelity import BudgetLine
     from jetlift.runtime.record import Result
 
 State = Literal["reference", "met", "missed", "not measured", "structure"]
-
-# What a result of a bundle with random weights says in place of a verdict.
-STRUCTURE_NOTE = "not judged: random weights are structure"
 
 WORDS: dict[State, str] = {
     "reference": "reference",

@@ -18,12 +18,14 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from jetlift.jetson import board
 from jetlift.runtime.record import ComputePeak, Figure, Peak, Work
+from jetlift.runtime.result_parts import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -212,31 +214,15 @@ def place(
         io_bytes: Bytes of all inputs and outputs.
         at_opt_shape: Whether the run had the shapes that `cost` is for.
     """
-    if cost.operations <= 0:
-        return _unplaced("the bundle counts no operations")
-    if not at_opt_shape:
-        return _unplaced("operations are counted at opt_shape, and other shapes were fed")
-    moved = cost.weight_bytes + io_bytes
     compute_ms, reason = _compute_ms(cost, arithmetic, peak)
-    if compute_ms is None:
-        share, (bound, binds) = Figure.missing(reason), (Figure.missing(reason), None)
-    else:
-        share, (bound, binds) = (
-            Figure(round(compute_ms / p50_ms, 5)),
-            _bound(compute_ms, moved, peak),
-        )
-    return Work(
-        operations=Figure(cost.operations),
-        operations_by_precision=cost.operations_by_precision,
-        weight_bytes=Figure(cost.weight_bytes),
-        activation_bytes=Figure(cost.activation_bytes),
-        moved_bytes=Figure(moved),
-        intensity=Figure(round(cost.operations / moved, 4)),
-        achieved_tops=Figure(round(cost.operations / p50_ms / 1e9, 6)),
-        share_of_peak=share,
-        bound_ms=bound,
-        binds=binds,
+    work = counted(
+        cost, p50_ms, io_bytes=io_bytes, at_opt_shape=at_opt_shape, no_peak=reason or "no peak"
     )
+    if compute_ms is None or work.moved_bytes.value is None:
+        return work
+    bound, binds = _bound(compute_ms, work.moved_bytes.value, peak)
+    share = Figure(round(compute_ms / p50_ms, 5))
+    return replace(work, share_of_peak=share, bound_ms=bound, binds=binds)
 
 
 def _bound(
@@ -264,8 +250,3 @@ def _compute_ms(cost: Cost, arithmetic: str, peak: Peak | None) -> tuple[float |
         if count > 0 and known is not None and known.tops.value:
             total_ms += count / known.tops.value / 1e9
     return total_ms, ""
-
-
-def _unplaced(reason: str) -> Work:
-    none = Figure.missing(reason)
-    return Work(none, {}, none, none, none, none, none, none, none, None)

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from jetlift.benchmarks import canvas, charts, precision_charts, precision_view, report_view
+from jetlift.benchmarks import (
+    canvas,
+    charts,
+    precision_charts,
+    precision_view,
+    report_view,
+    run_view,
+)
 from jetlift.runtime import atomic
 from jetlift.runtime.errors import InputError, MissingPackageError
 from jetlift.runtime.record import RECORD_NAME, write_record
@@ -103,6 +110,7 @@ def render_markdown(record: Record) -> str:
 def _context(record: Record) -> dict[str, Any]:
     return {
         "record": record,
+        "run": run_view.view_run(record),
         "parts": [report_view.view_part(own) for own in report_view.by_part(record).values()],
         "precision": {name: _precision(own) for name, own in report_view.by_part(record).items()},
         "machine": _machine_facts(record),
@@ -161,6 +169,15 @@ def _machine_facts(record: Record) -> list[tuple[str, str]]:
 
 
 def _setup_facts(record: Record) -> list[tuple[str, str]]:
+    packages = ", ".join(f"{name} {version}" for name, version in record.packages.items())
+    common = [("Bundle", f"SHA-256 {record.bundle_sha256}"), ("Packages", packages)]
+    if record.settings is None:
+        return [
+            *common,
+            ("Inputs", _shapes(record)),
+            ("Warm-up", "none was left out"),
+            ("Process", "the run itself, with everything that it did"),
+        ]
     rules = record.settings
     warmup = (
         "until two windows of five runs agree within 3%, at most "
@@ -172,8 +189,7 @@ def _setup_facts(record: Record) -> list[tuple[str, str]]:
         f"{rules.max_runs} runs or {rules.time_limit_s:g} s in any case"
     )
     return [
-        ("Bundle", f"SHA-256 {record.bundle_sha256}"),
-        ("Packages", ", ".join(f"{name} {version}" for name, version in record.packages.items())),
+        *common,
         ("Inputs", f"{rules.inputs}; {_shapes(record)}"),
         ("Threads", "the engine library's choice" if rules.threads is None else str(rules.threads)),
         ("Warm-up", warmup),

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jetlift.benchmarks import peak
-from jetlift.benchmarks.fidelity_view import STRUCTURE_NOTE
 from jetlift.runtime.record import Result
+from jetlift.runtime.result_parts import OTHERS_BUSY, fidelity_note
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from jetlift.runtime.record import Machine, Peak, Recheck
 
 _MOVED_PERCENT = 10.0
-_OTHERS_BUSY = 0.10
 
 
 def compose(
@@ -73,7 +72,7 @@ def compose(
         power_w=answer.power_w,
         others_busy=answer.others_busy,
         fidelity=variant.fidelity,
-        fidelity_note=_fidelity_note(bundle, variant_name, measured=variant.fidelity is not None),
+        fidelity_note=fidelity_note(bundle, variant_name, measured=variant.fidelity is not None),
         recheck=recheck,
         noisy=bool(reasons),
         noisy_reasons=reasons,
@@ -84,9 +83,9 @@ def compose(
 def noise(answer: VariantAnswer, recheck: Recheck | None, machine: Machine) -> tuple[str, ...]:
     """What disturbed one measurement (rule Q1); empty where nothing did."""
     reasons = []
-    if (machine.busy_before.value or 0.0) > _OTHERS_BUSY:
+    if (machine.busy_before.value or 0.0) > OTHERS_BUSY:
         reasons.append(f"the cores were {machine.busy_before.value:.0%} busy before the start")
-    if (answer.others_busy.value or 0.0) > _OTHERS_BUSY:
+    if (answer.others_busy.value or 0.0) > OTHERS_BUSY:
         reasons.append(
             f"other processes took {answer.others_busy.value:.0%} of the cores meanwhile"
         )
@@ -97,16 +96,6 @@ def noise(answer: VariantAnswer, recheck: Recheck | None, machine: Machine) -> t
     if not answer.latency.warmup_settled:
         reasons.append("the latency had not settled when warm-up reached its limit")
     return tuple(reasons)
-
-
-def _fidelity_note(bundle: Bundle, variant: str, *, measured: bool) -> str:
-    if measured:
-        return "against this bundle's fp32"
-    if bundle.manifest.weights.random:
-        return STRUCTURE_NOTE
-    if variant == "fp32":
-        return "the reference of the others"
-    return "not measured: the bundle was exported without samples"
 
 
 def not_shown(target: str, results: Sequence[Result], *, random_inputs: bool) -> tuple[str, ...]:

@@ -23,11 +23,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jetlift.runtime.errors import UsageError
+from jetlift.runtime.latencies import latency_of, percentile
 from jetlift.runtime.medians import median_interval
-from jetlift.runtime.record import Figure, Latency, StoppedBy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from jetlift.runtime.record import Latency, StoppedBy
+
+__all__ = ["percentile"]
 
 _WINDOW = 5
 _SETTLED_WITHIN = 0.03
@@ -147,30 +151,12 @@ def _is_precise(samples_ms: Sequence[float], rules: StopRules) -> bool:
     )
 
 
-def percentile(samples: Sequence[float], percent: int) -> Figure:
-    """A percentile, linear between samples, from 100 / (100 - percent) runs on (rule S4)."""
-    needed = -(-100 // (100 - percent))
-    if len(samples) < needed:
-        return Figure.missing(f"{len(samples)} timed runs, and p{percent} asks for {needed}")
-    return Figure(round(float(np.percentile(samples, percent)), 5))
-
-
 def summarise(timed: Timed, confidence: float) -> Latency:
     """All statistics of one measurement."""
-    samples = timed.samples_ms
-    interval = median_interval(samples, confidence)
-    few = f"{len(samples)} timed runs are too few for {confidence:.0%} confidence"
-    low, high = map(Figure, interval) if interval else [Figure.missing(few)] * 2
-    return Latency(
-        samples_ms=samples,
-        min_ms=min(samples),
-        mean_ms=round(float(np.mean(samples)), 5),
-        p50_ms=round(float(np.median(samples)), 5),
-        p90_ms=percentile(samples, 90),
-        p99_ms=percentile(samples, 99),
-        p50_low_ms=low,
-        p50_high_ms=high,
+    return latency_of(
+        timed.samples_ms,
         stopped_by=timed.stopped_by,
+        confidence=confidence,
         warmup_ms=timed.warmup_ms,
-        warmup_settled=timed.settled,
+        settled=timed.settled,
     )

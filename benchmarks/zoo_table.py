@@ -4,6 +4,7 @@ Rules:
     T1  No cell is empty: it has what was seen, `structure` for random weights, or why there is
         nothing, with a footnote where that takes a sentence.
     T2  A figure comes from the files of the step (manifest, passports, record), not from a log.
+    T3  Of outputs that are judged alike, a decoder's caches say, the worst is told.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ HEADS = (
     "TensorRT-RTX SM 8.6", "runs on the CPU", "record",
 )  # fmt: skip
 _GIB = 2**30
+_LISTED = 2
 _NOT_TRIED = "not tried"
 
 
@@ -124,9 +126,23 @@ def _fidelity(manifest: Manifest | None, names: tuple[str, ...], notes: list[str
 def _figures(variant: Variant) -> str:
     if variant.fidelity is None:
         return "not measured"
-    figures = ", ".join(f"{name} {value:.4g}" for name, value in variant.fidelity.figures.items())
+    figures = ", ".join(_by_kind(variant.fidelity.figures))
     share = variant.quantisation
     return figures if share is None else f"{figures} ({share.int8_share:.0%} in INT8)"
+
+
+def _by_kind(figures: Mapping[str, float]) -> list[str]:
+    """Each figure; of more than two outputs judged alike, the least alone (rule T3)."""
+    kinds: dict[str, list[tuple[str, float]]] = {}
+    for name, value in figures.items():
+        kinds.setdefault(name.rpartition(".")[2], []).append((name, value))
+    told = []
+    for kind, found in kinds.items():
+        if len(found) > _LISTED:
+            told.append(f"{kind} of {len(found)} outputs {min(v for _, v in found):.4g} or more")
+        else:
+            told += [f"{name} {value:.4g}" for name, value in found]
+    return told
 
 
 def _engines(system: System, steps: Mapping[str, Step], out: Path, notes: list[str]) -> str:

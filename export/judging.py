@@ -10,7 +10,7 @@ Rules:
 from __future__ import annotations
 
 import importlib.metadata
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,6 +53,7 @@ class Source:
         metric: Makes the task's own metric; None compares outputs as vectors.
         items: Reads the part's samples; None reads them as the preprocessing asks.
         asked: The user's budget; its lines about metrics of this part replace the default.
+        exact_inputs: Operators of which an input is a place to read at, and its position.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Source:
     metric: MakeMetric | None = None
     items: ReadItems | None = None
     asked: str | None = None
+    exact_inputs: Mapping[str, int] = field(default_factory=dict)
 
     def budget_for(self, metric: Metric) -> str:
         """The budget that holds for this part."""

@@ -9,6 +9,8 @@ Rules:
         manifest then says that it missed.
     M5  Random weights have no fidelity: the gate is not run on them.
     M6  Preprocessing goes into the graphs last of all, behind gates of its own (inside_part.py).
+    M7  Without samples one part is in memory at a time. Samples of a part may need the graphs of
+        all others, so with them every fp32 graph is written first.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from jetlift.export.inside_part import check_that_some_part_takes_pictures, put_
 from jetlift.export.judging import Source
 from jetlift.export.precision import weight_only
 from jetlift.export.precision.int8 import SearchOptions
+from jetlift.export.recipe_part import part_of, source_of
 from jetlift.export.variants import INT8, PartWriter, Settings, save_fp32
 from jetlift.runtime import atomic, jsonform
 from jetlift.runtime.bundle import MANIFEST_NAME, Bundle, list_files, sha256_of
@@ -32,14 +35,12 @@ from jetlift.runtime.errors import MissingPackageError, UnknownNameError, UsageE
 from jetlift.runtime.manifest import SCHEMA_VERSION, Manifest, Part, Weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
-    import onnx_ir as ir
-
     from jetlift.export.detector import DetectOptions
-    from jetlift.export.recipes.base import Loaded, PartRecipe, Recipe
-    from jetlift.runtime.manifest import SampleSet, TensorSpec
+    from jetlift.export.recipes.base import Loaded, Recipe
+    from jetlift.runtime.manifest import SampleSet
 
     Report = Callable[[str, float], None]
 
@@ -146,20 +147,11 @@ def export_recipe(
                 (aside / path).write_bytes(asset)
             else:
                 shutil.copyfile(asset, aside / path)
-        sources = []
-        for name, item in recipe.parts.items():
-            tell(f"{name}: torch to ONNX", 0.0)
-            module = loaded.modules[name]
-            model = graph.from_torch(module, item.inputs, item.output_names)
-            parameters = sum(parameter.numel() for parameter in module.parameters())
-            part = _part(model, item.inputs, parameters, item)
-            answer = _torch_answer(module, item.inputs)
-            sources.append(
-                Source(
-                    name, model, part, item.budget, answer, item.metric, item.items, request.budget
-                )
-            )
         facts = _Facts(recipe.name, recipe.tasks, loaded.weights, _forms_of(loaded))
+        sources = (
+            source_of(name, item, loaded.modules[name], request.budget, tell)
+            for name, item in recipe.parts.items()
+        )
         _fill(aside, facts, sources, request, tell)
     return Bundle.open(request.out)
 
@@ -194,7 +186,7 @@ def export_onnx(
         tell("read the graph", 0.0)
         model = graph.from_file(path)
         inputs = describe_inputs(model, shapes or {})
-        part = _part(model, inputs, graph.parameter_count(model), None)
+        part = part_of(model, inputs, graph.parameter_count(model), None)
         budget = fidelity.OWN_GRAPH_BUDGET if detect is None else BOX_BUDGET
         source = Source("main", model, part, budget, answer(path, inputs), asked=request.budget)
         note = "A graph of the user's own; without a task's metric it is held to output cosine"
@@ -234,16 +226,21 @@ def _forms_of(loaded: Loaded) -> dict[str, Any]:
 def _fill(
     aside: Path,
     facts: _Facts,
-    sources: Sequence[Source],
+    sources: Iterable[Source],
     request: Request,
     tell: Report,
 ) -> None:
-    """Write every file of the bundle into the aside folder, the manifest last."""
-    files = {source.name: save_fp32(aside, source) for source in sources}
+    """Write every file of the bundle into the aside folder, the manifest last (rule M7)."""
+    files: dict[str, Path] = {}
+    if request.samples is not None:
+        sources = list(sources)
+        files = {source.name: save_fp32(aside, source) for source in sources}
     parts: dict[str, Part] = {}
     calibration: dict[str, SampleSet] = {}
     settings = Settings(request.search, request.search_log, request.keep)
     for source in sources:
+        if source.name not in files:
+            files[source.name] = save_fp32(aside, source)
         split = None
         if request.samples is not None:
             tell(f"{source.name}: read samples", 0.0)
@@ -255,6 +252,7 @@ def _fill(
             calibration[source.name] = split.calibration.described
         writer = PartWriter(aside, files, source, split, facts.weights.random, settings, tell)
         parts[source.name] = writer.write(request.precisions)
+        del source, writer  # M7: before the next is made
     if request.frame_wh is not None:  # M6
         parts = {
             name: put_inside(aside, name, part, request.frame_wh, request.samples, tell)
@@ -274,8 +272,8 @@ def _fill(
         **facts.forms,
     )
     (aside / MANIFEST_NAME).write_text(jsonform.dumps(manifest), encoding="utf-8")
-    for source in sources:  # the manifest says now what the log said
-        request.search_log(source.name).unlink(missing_ok=True)
+    for name in parts:  # the manifest says now what the log said
+        request.search_log(name).unlink(missing_ok=True)
 
 
 def _check_that_budget_was_used(request: Request, parts: Mapping[str, Part]) -> None:
@@ -285,36 +283,6 @@ def _check_that_budget_was_used(request: Request, parts: Mapping[str, Part]) -> 
         return
     known = sorted({name.rpartition(".")[2] for item in judged for name in item.figures})
     fidelity.parse_budget(request.budget, known)
-
-
-def _torch_answer(
-    module: Any,  # noqa: ANN401 - torch is imported inside
-    inputs: Sequence[TensorSpec],
-) -> Callable[[Mapping[str, Any]], Sequence[Any]]:
-    def answer(feeds: Mapping[str, Any]) -> Sequence[Any]:
-        import torch
-
-        with torch.no_grad():
-            outputs = module(*(torch.from_numpy(feeds[spec.name]) for spec in inputs))
-        return [item.numpy() for item in (outputs if isinstance(outputs, tuple) else (outputs,))]
-
-    return answer
-
-
-def _part(
-    model: ir.Model, inputs: Sequence[TensorSpec], parameters: int, recipe: PartRecipe | None
-) -> Part:
-    return Part(
-        inputs=tuple(inputs),
-        outputs=graph.output_specs(model),
-        parameters=parameters,
-        preprocess=recipe.preprocess if recipe else None,
-        variants={},
-        patch_grid_hw=recipe.patch_grid_hw if recipe else None,
-        classification=recipe.classification if recipe else None,
-        detection=recipe.detection if recipe else None,
-        runs_per=recipe.runs_per if recipe else "input",
-    )
 
 
 def _tool_versions() -> dict[str, str]:

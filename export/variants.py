@@ -5,9 +5,10 @@ Rules:
     V2  INT8 is calibrated on one set of samples and searched on another; every figure that is
         reported comes from the third, which is read once. A variant that misses its budget there
         is refused, never searched again.
-    V3  What must stay FP32 in 16 bits is found on calibration samples.
-    V4  With random weights nothing is searched, measured or kept wide: everything that can be
-        narrow is, and no figure is written.
+    V3  What must stay FP32 in 16 bits is what the recipe says, and what is found on calibration
+        samples beside it.
+    V4  With random weights nothing is searched or measured: everything is narrow that can be and
+        that the recipe does not name, and no figure is written.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from jetlift.export.precision.fp16 import Typed, to_half
 from jetlift.export.precision.fp16_wide import TOLERANCE, find_wide
 from jetlift.export.precision.int8 import Quantised, SearchOptions, to_int8
 from jetlift.export.precision.weight_only import to_weight_only
+from jetlift.export.precision.wide_rules import makers_of
 from jetlift.jetson.facts import device
 from jetlift.runtime.bundle import sha256_of
 from jetlift.runtime.errors import UsageError
@@ -171,8 +173,9 @@ class PartWriter:
 
     def _found_wide(self, kind: HalfKind) -> dict[str, str]:
         """What must stay FP32 in the float graph, found once for all variants with this type."""
+        said = makers_of(self.source.model, self.source.exact_inputs)
         if self.split is None or self.random:  # V4
-            return {}
+            return said
         if kind not in self._wide:
             told = f"{self.source.name}: what must stay fp32 in {kind}"
             self._wide[kind] = find_wide(
@@ -180,6 +183,7 @@ class PartWriter:
                 self._few(),
                 kind=kind,
                 tolerance=WIDE_TOLERANCES[kind],
+                start=said,
                 progress=lambda share: self.tell(told, share),
             ).wide
         return self._wide[kind]

@@ -20,6 +20,7 @@ from jetlift.runtime import atomic
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+VTT_HEADER = "WEBVTT\n"
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
@@ -40,21 +41,22 @@ class Segment:
 
 def srt(segments: Sequence[Segment]) -> str:
     """The segments as a SubRip file."""
-    blocks = (
-        f"{number}\n{_time(item.start_s, ',')} --> {_time(item.end_s, ',')}\n{_line(item.text)}\n"
-        for number, item in enumerate(_spoken(segments), 1)
-    )
-    return "\n".join(blocks)
+    return "\n".join(srt_caption(number, item) for number, item in enumerate(_spoken(segments), 1))
+
+
+def srt_caption(number: int, segment: Segment) -> str:
+    """One segment with text as a SubRip caption, the `number`th from 1."""
+    return f"{number}\n{_span(segment, ',')}\n{_line(segment.text)}\n"
 
 
 def vtt(segments: Sequence[Segment]) -> str:
     """The segments as a WebVTT file."""
-    blocks = (
-        f"{_time(item.start_s, '.')} --> {_time(item.end_s, '.')}\n"
-        f"{_line(item.text).translate(_ESCAPES)}\n"
-        for item in _spoken(segments)
-    )
-    return "\n".join(["WEBVTT\n", *blocks])
+    return "\n".join([VTT_HEADER, *(vtt_caption(item) for item in _spoken(segments))])
+
+
+def vtt_caption(segment: Segment) -> str:
+    """One segment with text as a WebVTT caption."""
+    return f"{_span(segment, '.')}\n{_line(segment.text).translate(_ESCAPES)}\n"
 
 
 def as_json(fields: Mapping[str, Any]) -> str:
@@ -106,6 +108,10 @@ def _spoken(segments: Sequence[Segment]) -> list[Segment]:
 
 def _line(text: str) -> str:
     return " ".join(text.split())
+
+
+def _span(segment: Segment, separator: str) -> str:
+    return f"{_time(segment.start_s, separator)} --> {_time(segment.end_s, separator)}"
 
 
 def _time(time_s: float, separator: str) -> str:

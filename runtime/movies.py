@@ -55,6 +55,11 @@ class VideoSink:
         self._aside = self._stack.enter_context(atomic.file_aside(self.path))
         return self
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes on the disk so far."""
+        return (self._aside / _INSIDE).stat().st_size if self._writer is not None else 0
+
     def write(self, image_bgr: npt.NDArray[Any]) -> None:
         """Append one frame, uint8 [H, W, 3].
 

@@ -8,6 +8,7 @@ says the same in one paragraph, so around such calls theirs are silenced and the
 from __future__ import annotations
 
 import os
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -21,20 +22,41 @@ _FFMPEG_QUIET = "-8"
 _SILENT = 0
 
 
+class _Hush:
+    """Silence shared by threads: the first to ask for it notes the level, the last restores it."""
+
+    def __init__(self) -> None:
+        self._lock, self._askers, self._level = threading.Lock(), 0, _SILENT
+
+    def begin(self) -> None:
+        with self._lock:
+            self._askers += 1
+            if self._askers == 1:
+                self._level = _logging().getLogLevel()
+                _logging().setLogLevel(_SILENT)
+
+    def end(self) -> None:
+        with self._lock:
+            self._askers -= 1
+            if not self._askers:
+                _logging().setLogLevel(self._level)
+
+
+_HUSH = _Hush()
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence OpenCV's log inside the block.
+    """Silence OpenCV's log while any thread is inside such a block.
 
     FFmpeg's level is read once per process, at the first video; a level the user has set stays.
     """
     os.environ.setdefault(_FFMPEG_VARIABLE, _FFMPEG_QUIET)
-    logging = _logging()
-    level = logging.getLogLevel()
-    logging.setLogLevel(_SILENT)
+    _HUSH.begin()
     try:
         yield
     finally:
-        logging.setLogLevel(level)
+        _HUSH.end()
 
 
 def _logging() -> Any:  # noqa: ANN401 - a module whose place depends on the version

@@ -2,7 +2,8 @@
 
 Rules:
     R1  A figure that was not measured is null with its reason, never zero and never left out.
-    R2  Every latency that was timed is kept, so that any statistic can be made again.
+    R2  Every latency that was timed is kept, so that any statistic can be made again; of a run
+        without end, the latest ones, and `not_shown` says so.
     R3  Times are in milliseconds, sizes in bytes; operations count a multiply-add as two (MAC x 2).
     R4  No path of the machine that measured enters a record, so that records can be published.
 The published schema is docs/schemas/record.schema.json, generated from these classes.
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from jetlift.runtime import atomic, jsonform
 from jetlift.runtime.errors import ArtefactError, InputError
+from jetlift.runtime.figure import Figure
 from jetlift.runtime.jsonform import field
 from jetlift.runtime.manifest import (
     NAME,
@@ -24,37 +26,18 @@ from jetlift.runtime.manifest import (
     Quantisation,
     Weights,
 )
+from jetlift.runtime.run_form import RunFacts  # noqa: TC001 - jsonform reads the hints
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from typing_extensions import Self
+__all__ = ["Figure"]
 
 SCHEMA_VERSION = 1
 RECORD_NAME = "record.json"
 UTC_SECOND = r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z"
 
-StoppedBy = Literal["precision", "time limit", "run limit"]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A number, or null with the reason why there is none (rule R1)."""
-
-    value: int | float | None = field(doc="The number; null where there is none")
-    reason: str = field(doc="Why it is null; left out where it is not", default="")
-
-    def __post_init__(self) -> None:
-        if (self.value is None) != bool(self.reason):
-            raise ValueError("a figure has either a value or a reason why it has none")
-        if isinstance(self.value, float) and self.value.is_integer():
-            # One way to write a number, so that a record read and written again is the same.
-            object.__setattr__(self, "value", int(self.value))
-
-    @classmethod
-    def missing(cls, reason: str) -> Self:
-        """A figure that there is none of."""
-        return cls(None, reason)
+StoppedBy = Literal["precision", "time limit", "run limit", "end of the run"]
 
 
 @dataclass(frozen=True)
@@ -245,13 +228,18 @@ class Record:
     weights: Weights = field(doc="Where the bundle's weights come from")
     target: str = field(doc="Target, as in cpu")
     machine: Machine = field(doc="The machine")
-    settings: Settings = field(doc="How it was measured")
+    settings: Settings | None = field(
+        doc="How it was measured; null where a run was recorded, which `run` describes"
+    )
     peak: Peak | None = field(doc="What the machine reaches; null where it was not measured")
     peak_note: str = field(doc="Why peak is null; empty where it is not")
     results: tuple[Result, ...] = field(doc="In the order measured")
     failed: tuple[Failed, ...] = field(doc="Variants that could not be measured")
     noisy: bool = field(doc="Whether any result is")
     not_shown: tuple[str, ...] = field(doc="What a reader must not conclude from these figures")
+    run: RunFacts | None = field(
+        doc="The run that this was measured on; null where a benchmark measured", default=None
+    )
 
 
 def write_record(record: Record, path: Path) -> None:

@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from jetlift.runtime.poses import PoseSource
     from jetlift.runtime.sounds import SoundSource
     from jetlift.runtime.sources import Source
+    from jetlift.runtime.streams.microphone import MicrophoneSource
     from jetlift.runtime.tasks.base import Task
     from jetlift.runtime.texts import TextSource
 
-    Inputs = Source | TextSource | SoundSource | PoseSource
+    Inputs = Source | TextSource | SoundSource | MicrophoneSource | PoseSource
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import json
 import shutil
 import tempfile
 import zipfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -38,11 +38,14 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-__all__ = ["JsonlSink", "NpzSink", "PictureSink", "Tile", "VideoSink", "contact_sheet"]
+__all__ = ["JsonlSink", "LiveText", "NpzSink", "PictureSink", "Tile", "VideoSink", "contact_sheet"]
 
 
-class JsonlSink:
-    """One JSON object per line (rule K1). A context manager.
+class LiveText:
+    """A text file in UTF-8 that grows as the run goes on (rule K1). A context manager.
+
+    Args:
+        path: Its name once the run ended well.
 
     Raises:
         StorageError: The file cannot be written.
@@ -51,30 +54,32 @@ class JsonlSink:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self.partial_path = self.path.with_name(f"{self.path.name}.partial")
-        self._file: IO[str] | None = None
+        self.size_bytes = 0
+        self._file: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
         with atomic.storage_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.partial_path.open("w", encoding="utf-8")
+            self._file = self.partial_path.open("wb")
         return self
 
-    def write(self, fields: Mapping[str, Any]) -> None:
-        """Append one object and flush it.
+    def append(self, text: str) -> None:
+        """Write some text and flush it.
 
         Raises:
-            UsageError: The sink is not open.
+            UsageError: The file is not open.
             StorageError: The disk is full.
-            ValueError: A number is not finite.
         """
         if self._file is None:
             raise UsageError("A line was written to a closed sink", expected="A sink in a with")
-        line = json.dumps(fields, ensure_ascii=False, allow_nan=False)
+        # Half a character, as a file's name can hold, becomes an escape; JSON reads it back.
+        content = text.encode(errors="backslashreplace")
         try:
-            self._file.write(f"{line}\n")
+            self._file.write(content)
             self._file.flush()
         except OSError as error:
             raise self._storage_error(error) from error
+        self.size_bytes += len(content)
 
     def __exit__(
         self,
@@ -101,6 +106,24 @@ class JsonlSink:
         )
 
 
+class JsonlSink(LiveText):
+    """One JSON object per line (rule K1). A context manager.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+
+    def write(self, fields: Mapping[str, Any]) -> None:
+        """Append one object and flush it.
+
+        Raises:
+            UsageError: The sink is not open.
+            StorageError: The disk is full.
+            ValueError: A number is not finite.
+        """
+        self.append(f"{json.dumps(fields, ensure_ascii=False, allow_nan=False)}\n")
+
+
 class NpzSink:
     """Named arrays, one row per input, as one .npz file (rule K2). A context manager.
 
@@ -113,6 +136,7 @@ class NpzSink:
         self._stack = ExitStack()
         self._rows: list[tuple[str, int, float]] = []
         self._columns: dict[str, tuple[np.dtype[Any], tuple[int, ...], IO[bytes]]] = {}
+        self.size_bytes = 0
 
     def __enter__(self) -> Self:
         with atomic.storage_errors(self.path):
@@ -137,7 +161,7 @@ class NpzSink:
             self._check(arrays)
             for name, array in arrays.items():
                 spool = self._columns[name][2]
-                spool.write(np.ascontiguousarray(array).tobytes())
+                self.size_bytes += spool.write(np.ascontiguousarray(array).tobytes())
                 spool.flush()  # a full disk is to show here, not when the file is closed
         self._rows.append((source, index, float("nan") if time_s is None else time_s))
 
@@ -158,10 +182,12 @@ class NpzSink:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with self._stack:
-            if kind is None:
-                with atomic.file_aside(self.path) as aside:
-                    self._assemble(aside)
+        if kind is not None:
+            with suppress(OSError):  # of bytes that no disk has room for; the first error says more
+                self._stack.close()
+            return
+        with self._stack, atomic.file_aside(self.path) as aside:
+            self._assemble(aside)
 
     def _assemble(self, aside: Path) -> None:
         sources, indices, times_s = zip(*self._rows, strict=True) if self._rows else ((), (), ())

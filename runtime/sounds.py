@@ -1,12 +1,14 @@
-"""Where sound comes from: files, folders and patterns of them.
+"""Where sound comes from: files, folders and patterns of them, and microphones.
 
 One file is one input; `index` is 0. A file that cannot be read is left out, counted and named in
-`skipped`. Where nothing could be read, the end is an InputError.
+`skipped`. Where nothing could be read, the end is an InputError. What a microphone hears is cut
+into windows (jetlift.runtime.streams.microphone), numbered from 0.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jetlift.runtime import listing
@@ -17,7 +19,8 @@ from jetlift.runtime.listing import Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
+
+    from jetlift.runtime.streams.microphone import MicrophoneSource
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,14 +28,18 @@ class SoundItem:
     """One sound on its way to a task.
 
     Attributes:
-        source: The file it comes from.
-        index: 0, since a file is one sound.
+        source: The file or microphone it comes from.
+        index: 0, since a file is one sound; a window's number where it was heard.
         sound: Its waveform.
+        time_s: Where a window begins, in seconds since the microphone was opened; None for a file.
+        captured_s: When its last sample was recorded, by jetlift.runtime.clock; None for a file.
     """
 
     source: str
     index: int
     sound: Sound
+    time_s: float | None = None
+    captured_s: float | None = None
 
 
 class SoundSource(Closing):
@@ -67,21 +74,35 @@ class SoundSource(Closing):
         """Nothing is held open: each file is read at once."""
 
 
-def open_sounds(inputs: Sequence[str], *, limit: int | None = None) -> SoundSource:
+def open_sounds(
+    inputs: Sequence[str], *, limit: int | None = None
+) -> SoundSource | MicrophoneSource:
     """Open the inputs of a run on sound.
 
     Args:
-        inputs: Sound files, folders of them, or patterns.
-        limit: Take so many files at most.
+        inputs: Sound files, folders of them, or patterns; or one microphone, `mic`.
+        limit: Take so many files or windows at most.
 
     Raises:
         InputError: One of them cannot be used.
-        UsageError: There are none.
+        MachineError: A microphone cannot be read on this machine.
+        UsageError: There are none, or a microphone and something else.
     """
+    from jetlift.runtime.streams.opening import is_microphone
+
     if not inputs:
         raise UsageError("No input was named", expected="A sound file, or a folder of them")
     if limit is not None and limit < 1:
         raise UsageError(f"Got a limit of {limit} files", expected="At least 1")
+    heard = [name for name in inputs if is_microphone(name) and not Path(name).exists()]
+    if heard:
+        if len(inputs) > 1:
+            raise UsageError(
+                f"Got {heard[0]} among {len(inputs)} inputs", expected="A microphone by itself"
+            )
+        from jetlift.runtime.streams.microphone import MicrophoneSource
+
+        return MicrophoneSource(heard[0], limit=limit)
     paths = [
         path
         for name in inputs

@@ -1,4 +1,4 @@
-"""Where pictures come from: files, folders, patterns, videos, cameras.
+"""Where pictures come from: files, folders, patterns, videos, cameras, streams.
 
 Rules:
     S1  What cannot work at all is refused when the source is opened: a missing file, a folder
@@ -8,11 +8,12 @@ Rules:
     S3  A folder means its pictures, not its videos and not its subfolders; a pattern means both
         pictures and videos. A named file that has no picture's suffix is tried as a video first.
     S4  `index` counts frames within their source from 0; a picture is frame 0 at 0 s.
+    S5  Live inputs (docs/sources.md) are sources of their own, all files together are one. In
+        `open_source` a live input stands in line with the rest, for as long as it has frames.
 """
 
 from __future__ import annotations
 
-import re
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from jetlift.runtime.clock import Clock
+    from jetlift.runtime.pipeline.form import FrameSource
+    from jetlift.runtime.streams.files import LiveFrames
+
     Report = Callable[[str, str], None]
 
 __all__ = [
@@ -40,13 +45,11 @@ __all__ = [
     "TextItem",
     "TextSource",
     "frame_at",
+    "open_frame_sources",
     "open_source",
     "open_texts",
 ]
 
-_CAMERA = re.compile(r"/dev/video\d+")
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_MICROPHONES = {"mic", "microphone"}
 _NAMED_AT_MOST = 3
 
 
@@ -116,21 +119,6 @@ class _Video:
         """The file is closed with its iteration."""
 
 
-@dataclass(frozen=True)
-class _Camera:
-    camera: video.Camera
-    count = None
-    fps = None
-
-    def frames(self, report: Report) -> Iterator[Frame]:
-        del report  # a camera that fails is an error, not a frame less
-        for index, (time_s, image_bgr) in enumerate(self.camera.frames()):
-            yield Frame(self.camera.device, index, time_s, image_bgr)
-
-    def close(self) -> None:
-        self.camera.close()
-
-
 class Source(Closing):
     """Frames of the given inputs in order. Each iteration starts again from the first.
 
@@ -139,7 +127,7 @@ class Source(Closing):
     """
 
     def __init__(
-        self, inputs: Sequence[_Pictures | _Video | _Camera], *, limit: int | None = None
+        self, inputs: Sequence[_Pictures | _Video | LiveFrames], *, limit: int | None = None
     ) -> None:
         self._inputs, self._limit = tuple(inputs), limit
         self._running: Generator[Frame, None, None] | None = None
@@ -185,21 +173,19 @@ class Source(Closing):
 
 
 def open_source(inputs: Sequence[str], *, limit: int | None = None) -> Source:
-    """Open the inputs of a run (rules S1 to S4).
+    """Open the inputs of a run (rules S1 to S5).
 
     Args:
-        inputs: Files, folders, patterns like 'shots/*.png', videos, /dev/video0.
+        inputs: Files, folders, patterns like 'shots/*.png', videos, live inputs.
         limit: Stop after this many frames.
 
     Raises:
         InputError: One of them cannot be used.
-        UsageError: There are none, or one is of a kind that this version does not read.
+        MachineError: This machine lacks what one of them is read with.
+        UsageError: There are none, or one is of an unknown kind.
     """
-    if not inputs:
-        raise UsageError("No input was named", expected="A picture, folder, video or camera")
-    if limit is not None and limit < 1:
-        raise UsageError(f"Got a limit of {limit} frames", expected="At least 1")
-    opened: list[_Pictures | _Video | _Camera] = []
+    _check(inputs, limit)
+    opened: list[_Pictures | _Video | LiveFrames] = []
     try:
         for name in inputs:
             opened.extend(_open(name))
@@ -207,6 +193,48 @@ def open_source(inputs: Sequence[str], *, limit: int | None = None) -> Source:
         Source(opened).close()  # the cameras opened so far
         raise
     return Source(opened, limit=limit)
+
+
+def open_frame_sources(
+    inputs: Sequence[str], limit: int | None = None, *, clock: Clock | None = None
+) -> list[FrameSource]:
+    """Open the inputs of a run for a pipeline (rules S1 to S5).
+
+    Args:
+        inputs: As for `open_source`.
+        limit: Frames that each of them gives at most.
+        clock: What live inputs tell times by; None is the machine's.
+
+    Returns:
+        One per live input, in order, and behind them one of all files, whose `clock` is empty.
+        The caller closes them.
+
+    Raises:
+        InputError: One of them cannot be used.
+        MachineError: This machine lacks what one of them is read with.
+        UsageError: There are none, or one is of an unknown kind.
+    """
+    from jetlift.runtime.clock import SYSTEM_CLOCK
+    from jetlift.runtime.streams.files import FileFrames, Limited
+    from jetlift.runtime.streams.opening import is_live, open_live
+
+    _check(inputs, limit)
+    live = [name for name in inputs if is_live(name)]
+    files = [name for name in inputs if not is_live(name)]
+    opened: list[FrameSource] = [open_live(name, clock=clock or SYSTEM_CLOCK) for name in live]
+    if limit is not None:
+        opened = [Limited(source, limit) for source in opened]
+    if files:
+        name = files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
+        opened.append(FileFrames(open_source(files, limit=limit), name))
+    return opened
+
+
+def _check(inputs: Sequence[str], limit: int | None) -> None:
+    if not inputs:
+        raise UsageError("No input was named", expected="A picture, folder, video or camera")
+    if limit is not None and limit < 1:
+        raise UsageError(f"Got a limit of {limit} frames", expected="At least 1")
 
 
 def frame_at(source: str, index: int) -> npt.NDArray[np.uint8]:
@@ -227,11 +255,13 @@ def frame_at(source: str, index: int) -> npt.NDArray[np.uint8]:
     return video.video_frame(path, index)
 
 
-def _open(name: str) -> Iterator[_Pictures | _Video | _Camera]:
-    if _CAMERA.fullmatch(name):
-        yield _Camera(video.Camera(name))
+def _open(name: str) -> Iterator[_Pictures | _Video | LiveFrames]:
+    from jetlift.runtime.streams.files import LiveFrames
+    from jetlift.runtime.streams.opening import is_live, is_microphone, open_live
+
+    if is_live(name) or (is_microphone(name) and not Path(name).exists()):
+        yield LiveFrames(open_live(name))
         return
-    _refuse_streams(name)
     paths = listing.expand(
         name,
         what="pictures",
@@ -265,19 +295,6 @@ def _video_or_picture(path: Path) -> _Video | _Pictures:
                 expected="A picture (JPEG, PNG, …) or a video (MP4, …)",
             ) from error
         return _Pictures((path,))
-
-
-def _refuse_streams(name: str) -> None:
-    if _URL.match(name):
-        raise UsageError(
-            f"{name} is a stream, which this version does not read",
-            expected="A file, folder, pattern or local camera such as /dev/video0",
-            do="Record it to a file first, for instance with ffmpeg",
-        )
-    if name in _MICROPHONES and not Path(name).exists():
-        raise UsageError(
-            "Microphones are not read by this version", expected="A file, folder or camera"
-        )
 
 
 def _nothing_read(skipped: Sequence[Skipped]) -> InputError:

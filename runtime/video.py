@@ -1,8 +1,8 @@
-"""Frames from video files and local cameras, through OpenCV.
+"""Frames from video files, through OpenCV.
 
 Rules:
     V1  A frame's time is what the container says of it. Where it says nothing new, the frame rate
-        counts on; a camera's clock starts at its first frame.
+        counts on.
     V2  A file without one decodable frame is refused when it is opened.
     V3  Containers only estimate their length, so a count is good for progress bars; a file that
         ends well before it is reported.
@@ -10,10 +10,8 @@ Rules:
 
 from __future__ import annotations
 
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -24,6 +22,7 @@ from jetlift.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -57,7 +56,7 @@ def probe_video(path: Path | str) -> VideoFacts:
         InputError: It is no video, or has no frame.
     """
     with _opened(path) as capture:
-        frame = _next(capture)
+        frame = next_picture(capture)
         if frame is None:
             raise InputError(
                 f"{path} has no frame that can be decoded", expected="A video with a frame or more"
@@ -78,7 +77,7 @@ def video_frames(path: Path | str) -> Generator[tuple[float, Picture], None, Non
     with _opened(path) as capture:
         fps = _positive(capture, cv2.CAP_PROP_FPS)
         last_s = -1.0
-        while (frame := _next(capture)) is not None:
+        while (frame := next_picture(capture)) is not None:
             time_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
             if time_s <= last_s:
                 time_s = last_s + (1 / fps if fps else 0.0)
@@ -95,7 +94,7 @@ def video_frame(path: Path | str, index: int) -> Picture:
     with _opened(path) as capture:
         if index:
             capture.set(cv2.CAP_PROP_POS_FRAMES, index)
-        frame = _next(capture)
+        frame = next_picture(capture)
     if frame is None:
         raise InputError(f"{path} has no frame {index}")
     return frame
@@ -106,57 +105,6 @@ def ended_early(facts: VideoFacts, delivered: int) -> str | None:
     if facts.frames is None or delivered >= facts.frames * _SHORT_BY - 1:
         return None
     return f"it ended after {delivered} of {facts.frames} frames"
-
-
-class Camera:
-    """A local camera, open from the start.
-
-    Args:
-        device: Its device file, as in /dev/video0.
-
-    Raises:
-        InputError: There is no such camera, or it does not open.
-    """
-
-    def __init__(self, device: str) -> None:
-        self.device = device
-        if not Path(device).exists():
-            raise InputError(
-                f"There is no camera {device}",
-                expected="A device that exists",
-                do="List the cameras with: ls /dev/video*",
-            )
-        with opencv.quiet():
-            self._capture = cv2.VideoCapture(device, cv2.CAP_V4L2)
-        if not self._capture.isOpened():
-            raise InputError(
-                f"Camera {device} does not open",
-                expected="A camera that delivers pictures and that nobody else is using",
-                do="Close the other program, or see that your user is in the group 'video'",
-            )
-        # Old frames in a queue are delay; one is enough to never wait for the next.
-        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-
-    def frames(self) -> Iterator[tuple[float, Picture]]:
-        """Seconds since the first frame, and picture, for as long as the camera delivers.
-
-        Raises:
-            InputError: The camera stopped delivering.
-        """
-        delivered, start_s = 0, 0.0
-        while (frame := _next(self._capture)) is not None:
-            now_s = time.monotonic()
-            start_s = start_s if delivered else now_s
-            delivered += 1
-            yield now_s - start_s, frame
-        raise InputError(
-            f"Camera {self.device} stopped delivering after {delivered} frames",
-            do="Check its cable and whether another program took it",
-        )
-
-    def close(self) -> None:
-        """Give the camera back. A second call does nothing."""
-        self._capture.release()
 
 
 @contextmanager
@@ -175,7 +123,8 @@ def _opened(path: Path | str) -> Iterator[cv2.VideoCapture]:
         capture.release()
 
 
-def _next(capture: cv2.VideoCapture) -> Picture | None:
+def next_picture(capture: cv2.VideoCapture) -> Picture | None:
+    """The next picture of an open capture, uint8 [H, W, 3]; None where none comes any more."""
     with opencv.quiet():
         delivered, frame = capture.read()
     return _bgr(frame) if delivered and frame is not None else None

@@ -33,12 +33,13 @@ _FRAME_S = 0.03
 _NOTHING_DBFS = -200.0
 
 
-def voiced(samples: Floats, sample_rate_hz: int) -> Stretches:
+def voiced(samples: Floats, sample_rate_hz: int, *, pause_s: float = PAUSE_S) -> Stretches:
     """Stretches that may be speech (rules V1 to V3).
 
     Args:
         samples: float32 [n] of about -1..1.
         sample_rate_hz: Samples per second.
+        pause_s: In place of PAUSE_S.
 
     Returns:
         First sample and end of each, in order, apart from each other; empty for silence.
@@ -48,7 +49,7 @@ def voiced(samples: Floats, sample_rate_hz: int) -> Stretches:
     threshold = max(LEAST_DBFS, float(np.percentile(levels, FLOOR_PERCENTILE)) + FLOOR_DB)
     passing = np.concatenate([[False], levels > threshold, [False]])
     edges = np.flatnonzero(np.diff(passing)).reshape(-1, 2) * frame
-    widen, pause = (round(length_s * sample_rate_hz) for length_s in (WIDEN_S, PAUSE_S))
+    widen, pause = (round(length_s * sample_rate_hz) for length_s in (WIDEN_S, pause_s))
     return _joined(edges.tolist(), widen, pause, len(samples))
 
 

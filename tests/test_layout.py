@@ -37,7 +37,7 @@ TOP_LEVEL = {
     "requirements-weights.txt",
 }
 # What a stage's folder may hold beside code; all of it belongs into the wheel but the last.
-DATA = {".json", ".toml", ".j2", ".css", ".js", ".svg", ".csv", ".service", ".typed"}
+DATA = {".json", ".toml", ".j2", ".css", ".html", ".js", ".svg", ".csv", ".service", ".typed"}
 DOCUMENTS = {".md"}
 
 

@@ -17,6 +17,7 @@ from jetlift.engines.board_recipe import BoardRecipe
 from jetlift.engines.matrix_form import Matrix
 from jetlift.engines.matrix_table import Table
 from jetlift.runtime import jsonform
+from jetlift.runtime.budget_form import BudgetFile
 from jetlift.runtime.host import HostFile
 from jetlift.runtime.manifest import Manifest
 from jetlift.runtime.passport import Passport
@@ -31,6 +32,7 @@ PUBLISHED: dict[str, tuple[type, str]] = {
     "bundle.schema.json": (Manifest, "bundle.json of a jetlift bundle"),
     "build-engines.schema.json": (Matrix, "manifest of build-engines"),
     "engines.schema.json": (Table, "table of build-engines"),
+    "budget.schema.json": (BudgetFile, "budget file of jetlift, as TOML reads it"),
     "passport.schema.json": (Passport, "passport of a jetlift engine"),
     "host.schema.json": (HostFile, "what a machine tells jetlift of itself"),
     "record.schema.json": (Record, "record.json of a jetlift measurement"),

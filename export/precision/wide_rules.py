@@ -16,6 +16,8 @@ Rules:
         unless it holds an operator that means something else there.
     W4  Sine and cosine, and the arithmetic that makes their angle. A timestep of 999 has steps of
         0.5 in FP16 and of 4 in BF16: a good part of a turn.
+    W5  Where a recipe says that an input of an operator is a place to read at, all that makes it
+        (`makers_of`). A search would find that by thousands of runs of the graph.
 """
 
 from __future__ import annotations
@@ -127,6 +129,34 @@ def _makers_of_angles(graph: ir.Graph) -> set[ir.Node]:
         found |= fresh
         waiting += fresh
     return found
+
+
+def makers_of(model: ir.Model, places: Mapping[str, int]) -> dict[str, str]:
+    """The nodes that compute with floats on the way to some inputs, with the reason (rule W5).
+
+    Args:
+        model: A float32 graph. It is not changed; nodes go by the names that `to_half` gives them.
+        places: Position of the input, by operator.
+    """
+    if not places:
+        return {}
+    graph = model.clone(deep_copy=False).graph
+    name_nodes(graph)
+    reasons: dict[ir.Node, str] = {}
+    for node in graph:
+        waiting = [node.inputs[places[node.op_type]]] if node.op_type in places else []
+        while waiting:
+            value = waiting.pop()
+            above = value.producer() if value is not None else None
+            if above is not None and above not in reasons:
+                reasons[above] = f"makes the places that {node.name} reads"
+                waiting += above.inputs
+    return {str(node.name): why for node, why in reasons.items() if _touches_floats(node)}
+
+
+def _touches_floats(node: ir.Node) -> bool:
+    values = [value for value in (*node.inputs, *node.outputs) if value is not None]
+    return any(value.dtype is not None and value.dtype.name == "FLOAT" for value in values)
 
 
 def _is_activation(value: ir.Value) -> bool:

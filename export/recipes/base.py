@@ -68,6 +68,8 @@ class PartRecipe:
         classification: How the part's output becomes labels, where it is a classifier.
         detection: How the part's raw output becomes boxes, where it is a detector.
         runs_per: How often it runs.
+        exact_inputs: Operators of which an input is a place to read at, and the input's position:
+            all that makes it stays FP32 in 16-bit variants.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -80,6 +82,7 @@ class PartRecipe:
     classification: Classification | None = None
     detection: Detection | None = None
     runs_per: RunsPer = "input"
+    exact_inputs: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_by(module: str, function: str, **facts: Any) -> ReadItems:  # noqa: ANN401 - the function's own

@@ -144,7 +144,7 @@ def load(size: Size, title: str, hub_id: str, source: str | None) -> Loaded:
     tokenizer: Path | bytes
     seed = random_weights.seed_of(source)
     if seed is not None:
-        model = random_weights.drawn(Owlv2ForObjectDetection, config_of(size), seed)
+        model = drawn(size, seed)
         described = random_weights.describe(seed, title)
         tokenizer = clip_bpe.tokenizer_json(clip_bpe.merges(size.merges))
     else:
@@ -160,6 +160,25 @@ def load(size: Size, title: str, hub_id: str, source: str | None) -> Loaded:
         "text": TextEncoder(model.owlv2, end=size.end, longest=size.context).eval(),
     }
     return Loaded(described, modules, {TOKENIZER: tokenizer}, open_vocabulary=facts())
+
+
+def drawn(size: Size, seed: int) -> Any:  # noqa: ANN401 - transformers ships no types
+    """The model of transformers with random weights, its heads no louder than what they hear.
+
+    transformers 5.23 takes `initializer_factor`, 1, for the spread of the heads' layers. Their
+    logits then reach 29,000 at full size: a box is a step at which float32's own rounding moves the
+    answer by 5e-4 (torch against itself in float64), so no two engines can agree on it.
+    """
+    import torch
+    from transformers import Owlv2ForObjectDetection
+
+    model = random_weights.drawn(Owlv2ForObjectDetection, config_of(size), seed)
+    with torch.no_grad():
+        for head in (model.class_head, model.box_head, model.objectness_head):
+            for layer in head.modules():
+                if isinstance(layer, torch.nn.Linear):
+                    layer.weight.mul_(layer.in_features**-0.5)
+    return model
 
 
 def facts() -> OpenVocabulary:

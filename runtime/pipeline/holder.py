@@ -37,7 +37,7 @@ class Lease:
 
 
 class _Held:
-    """A task with what it rests on."""
+    """What one or several tasks rest on, one after another, and how many items use it."""
 
     def __init__(self, task: Task, close: Callable[[], None] | None) -> None:
         self.task, self.close, self.leases = task, close, 0
@@ -87,6 +87,18 @@ class TaskHolder(Closing):
             idle = old.leases == 0
         if idle:
             _close(old)
+
+    def replace(self, task: Task) -> None:
+        """Make another task on the same sessions the current one, as with other words.
+
+        Raises:
+            UsageError: The holder is closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise UsageError("A task was given to a closed holder", expected="An open one")
+            self._current.task = task
+            self.swaps += 1
 
     def _returned(self, held: _Held) -> None:
         with self._lock:

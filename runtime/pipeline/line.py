@@ -10,6 +10,7 @@ Rules:
     N5  `run_inline` does the same with no thread at all, one item after another.
     N6  An item that became too old before it reached the stage that is worth it is dropped and
         counted as stale, where a limit is set.
+    N7  A live line begins a frame as late as it may (station.py, rule B2).
 """
 
 from __future__ import annotations
@@ -25,42 +26,14 @@ from jetlift.runtime.pipeline.ages import Ages
 from jetlift.runtime.pipeline.channel import Channel, Intake
 from jetlift.runtime.pipeline.form import StageSummary
 from jetlift.runtime.pipeline.line_form import Feeder, LineOptions, P, Stage
+from jetlift.runtime.pipeline.station import Station, Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
+CAPTURE = "capture"
 _POLL_S = 0.2
-
-
-class _Station(Generic[P]):
-    """A stage with what is counted of it."""
-
-    def __init__(self, stage: Stage[P]) -> None:
-        self.stage, self.age, self.service = stage, Ages(), Ages()
-        self.done, self.busy_s = 0, 0.0
-        self.since_s: float | None = None  # when the batch under way was begun
-
-    def work(self, batch: list[P], clock: Clock) -> list[P]:
-        began_s = self.since_s = clock.now_s()
-        made = self.stage.work(batch)
-        ended_s = clock.now_s()
-        self.since_s = None
-        self.busy_s += ended_s - began_s
-        each_ms = (ended_s - began_s) * 1000 / len(batch)
-        self.service.add(each_ms)
-        self.done += len(made)
-        for parcel in made:
-            age_ms = max(0.0, ended_s - parcel.since_s) * 1000
-            parcel.ages_ms[self.stage.name] = age_ms
-            parcel.worked_ms += each_ms
-            self.age.add(age_ms)
-        return made
-
-    def summary(self, running_s: float) -> StageSummary:
-        busy = min(1.0, self.busy_s / running_s) if running_s > 0 else 0.0
-        service, age = self.service.summary(), self.age.summary()
-        return StageSummary(self.stage.name, self.done, busy, service, age)
 
 
 class Line(Closing, Generic[P]):
@@ -86,12 +59,16 @@ class Line(Closing, Generic[P]):
         if not feeders or not stages:
             raise UsageError("A line got no source or no stage", expected="At least one of each")
         self._feeders, self._options, self._clock = tuple(feeders), options, clock
-        self._stations = [_Station(stage) for stage in stages]
+        self._stations = [Station(stage) for stage in stages]
         self._intake = Intake[P]([feeder.live for feeder in feeders], room=options.room)
         rooms = [0 if options.live else max(options.room, stage.most) for stage in stages[1:]]
         self._channels = [Channel[P](room) for room in rooms]
         self._threads: list[threading.Thread] = []
         self._lock, self._ended = threading.Lock(), threading.Event()
+        costly = self._stations[options.costly]
+        late = options.live and options.costly > 0 and costly.stage.most == 1
+        self._turn = Turn(self._stations[0], costly, clock) if late else None
+        self._capture, self._captured, self._capture_s = Ages(), 0, 0.0
         self._alive = 0
         self._started_s: float | None = None
         self._ended_s: float | None = None
@@ -118,13 +95,25 @@ class Line(Closing, Generic[P]):
         self._threads.append(threading.Thread(target=run, name=f"jetlift {name}", daemon=True))
 
     def _feed(self, number: int) -> None:
-        feeder = self._feeders[number]
         try:
-            for parcel in feeder.parcels():
+            for parcel in self._parcels(self._feeders[number]):
                 if not self._intake.put(number, parcel):
                     return
         finally:
             self._intake.end(number)
+
+    def _parcels(self, feeder: Feeder[P]) -> Iterator[P]:
+        """What a feeder gives, with its age when it gave it."""
+        began_s = self._clock.now_s()
+        for parcel in feeder.parcels():
+            now_s = self._clock.now_s()
+            age_ms = parcel.ages_ms[CAPTURE] = max(0.0, now_s - parcel.since_s) * 1000
+            with self._lock:
+                self._capture.add(age_ms)
+                self._captured += 1
+                self._capture_s += now_s - began_s
+            yield parcel
+            began_s = self._clock.now_s()
 
     def _serve(self, number: int) -> None:
         station = self._stations[number]
@@ -132,9 +121,12 @@ class Line(Closing, Generic[P]):
         try:
             while (batch := self._gather(number)) is not None:
                 fresh = self._fresh(number, batch)
-                for parcel in station.work(fresh, self._clock) if fresh else ():
+                made = station.work(fresh, self._clock) if fresh else []
+                self._tell_turn()
+                for parcel in made:
                     if onward is not None and not onward.put(parcel):
                         return
+                    station.given += 1
         finally:
             if onward is not None:
                 onward.close()
@@ -142,10 +134,13 @@ class Line(Closing, Generic[P]):
     def _gather(self, number: int) -> list[P] | None:
         """The next parcel and those that come within the stage's patience; None at the end."""
         inlet = self._intake if number == 0 else self._channels[number - 1]
+        if number == 0 and self._turn is not None:
+            self._turn.wait(lambda: self._stopping)
         first = inlet.take()
         if first is None:
             return None
-        batch, stage = [first], self._stations[number].stage
+        station = self._stations[number]
+        batch, stage = [first], station.stage
         until_s = self._clock.now_s() + stage.patience_s
         while len(batch) < stage.most:
             left_s = max(0.0, until_s - self._clock.now_s())
@@ -153,7 +148,13 @@ class Line(Closing, Generic[P]):
             if another is None:
                 break
             batch.append(another)
+        station.begin(len(batch), self._clock.now_s())
+        self._tell_turn()
         return batch
+
+    def _tell_turn(self) -> None:
+        if self._turn is not None:
+            self._turn.tell()
 
     def _fresh(self, number: int, batch: list[P]) -> list[P]:
         """Those of a batch that are not too old (rule N6)."""
@@ -224,6 +225,7 @@ class Line(Closing, Generic[P]):
 
     def _halt(self) -> None:
         self._stopping = True
+        self._tell_turn()
         self._intake.abort()
         for channel in self._channels:
             channel.abort()
@@ -263,7 +265,7 @@ class Line(Closing, Generic[P]):
         for feeder in self._feeders:
             name = f"capture {feeder.name}"
             try:
-                for parcel in feeder.parcels():
+                for parcel in self._parcels(feeder):
                     batch = [parcel]
                     for number, station in enumerate(self._stations):
                         name = station.stage.name
@@ -284,14 +286,24 @@ class Line(Closing, Generic[P]):
         return (self._clock.now_s() if self._ended_s is None else self._ended_s) - self._started_s
 
     @property
+    def longest_busy_s(self) -> float:
+        """How long the stage that has been at one batch for longest has been at it."""
+        now_s = self._clock.now_s()
+        begun = [station.since_s for station in self._stations]
+        return max((now_s - since_s for since_s in begun if since_s is not None), default=0.0)
+
+    @property
     def dropped(self) -> int:
         """Frames of live sources that a newer one replaced."""
         return self._intake.dropped
 
     def stages(self) -> tuple[StageSummary, ...]:
-        """What each stage has done so far."""
+        """What each stage has done so far; first the capture, whose waiting counts as work."""
         running_s = self.running_s
-        return tuple(station.summary(running_s) for station in self._stations)
+        with self._lock:
+            busy = min(1.0, self._capture_s / running_s) if running_s > 0 else 0.0
+            captured = StageSummary(CAPTURE, self._captured, busy, None, self._capture.summary())
+        return (captured, *(station.summary(running_s) for station in self._stations))
 
 
 class _Told:

@@ -13,6 +13,7 @@ Rules:
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -101,7 +102,7 @@ class Pipeline:
         self._sources, self._sinks, self._clock, self._probe = sources, sinks, clock, probe
         self._told, self._done, self._taken = told, 0, 0
         self._rate, self._skips = Rate(), Skips()
-        self._item_ms = deque[float](maxlen=_ITEMS_AT_MOST)
+        self._item_ms, self._lock = deque[float](maxlen=_ITEMS_AT_MOST), threading.Lock()
         self._live = any(source.live for source in sources)
         if self._live and not asked.overlap:
             raise UsageError(
@@ -145,7 +146,8 @@ class Pipeline:
 
     def _count(self, result: Result, worked_ms: float) -> None:
         self._done += 1
-        self._item_ms.append(worked_ms)
+        with self._lock:
+            self._item_ms.append(worked_ms)
         self._rate.add(self._clock.now_s())
         if self._told is not None:
             self._told(result)
@@ -200,6 +202,11 @@ class Pipeline:
         self._line.close()
 
     @property
+    def longest_busy_s(self) -> float:
+        """How long the stage that has been at one batch for longest has been at it."""
+        return self._line.longest_busy_s
+
+    @property
     def skipped(self) -> tuple[Skipped, ...]:
         """Inputs that could be read but not used."""
         return self._skips.named
@@ -207,7 +214,8 @@ class Pipeline:
     @property
     def item_ms(self) -> tuple[float, ...]:
         """Per item, the latest hundred thousand, the time that stages before the sinks took."""
-        return tuple(self._item_ms)
+        with self._lock:
+            return tuple(self._item_ms)
 
     @property
     def threads(self) -> dict[str, int]:

@@ -107,6 +107,19 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
+def tell_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table for people on stderr, beside results on stdout."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(stderr=True, width=None if sys.stderr.isatty() else 160).print(table)
+
+
 def say(text: str) -> None:
     """Print one line for people on stderr, where it disturbs no pipe."""
     sys.stderr.write(f"{text}\n")

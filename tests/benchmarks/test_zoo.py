@@ -55,6 +55,13 @@ def test_the_table_has_a_row_per_system_and_no_empty_cell(tmp_path: Path) -> Non
     assert "1. a/b" in zoo_table.render(tmp_path)
 
 
+def test_of_many_outputs_the_worst_is_told() -> None:
+    figures = {"wer": 24.0, "a.cosine_min": 0.9, "b.cosine_min": 0.8, "c.cosine_min": 0.95}
+    assert zoo_table._by_kind(figures) == ["wer 24", "cosine_min of 3 outputs 0.8 or more"]
+    two = {"a.cosine_min": 0.9, "b.cosine_min": 0.8}
+    assert zoo_table._by_kind(two) == ["a.cosine_min 0.9", "b.cosine_min 0.8"]
+
+
 @pytest.mark.skipif(not hasattr(os, "wait4"), reason="the system tells no child's memory")
 def test_a_whole_row_at_a_size_for_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each command is real; only the model is smaller than any published one."""

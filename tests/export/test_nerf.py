@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import json
+import weakref
+from collections.abc import Mapping
 from dataclasses import replace
 
 import cv2
@@ -175,8 +179,40 @@ def test_variants_are_judged_by_held_out_views(trained, tmp_path):
         assert fidelity.samples.count == 3
         assert {"psnr", "psnr_fp32", "psnr_to_fp32_mean"} <= fidelity.figures.keys()
     assert made.variant("rays", "fp16").fidelity.met
+    kept = made.variant("rays", "fp16").kept_wide
+    assert kept
+    assert all("makes the places that" in told for told in kept)
     assert made.variant("rays", "int8").quantisation.int8_share > 0.9
     assert made.manifest.radiance.occupancy == nerf.OCCUPANCY
+
+
+class MadeAnew(Mapping):
+    """Modules that are made when they are asked for; it knows which are still there."""
+
+    def __init__(self, modules):
+        self.modules, self.made, self.left = modules, [], []
+
+    def __getitem__(self, part):
+        gc.collect()
+        self.left.append([name for name, module in self.made if module() is not None])
+        module = copy.deepcopy(self.modules[part])
+        self.made.append((part, weakref.ref(module)))
+        return module
+
+    def __iter__(self):
+        return iter(self.modules)
+
+    def __len__(self):
+        return len(self.modules)
+
+
+def test_without_samples_one_part_is_in_memory_at_a_time(tmp_path):
+    loaded = tiny("random:7")
+    modules = MadeAnew(loaded.modules)
+    recipe = replace(TINY, load=lambda _source: replace(loaded, modules=modules))
+    export_recipe(recipe, "random:7", Request(tmp_path / "out", ("fp32", "fp16")))
+    assert [name for name, _ in modules.made] == ["rays", "field"]
+    assert modules.left == [[], []]
 
 
 @pytest.mark.parametrize("target", ["rtx-sm86", "cpu"])

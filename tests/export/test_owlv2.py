@@ -12,7 +12,6 @@ from helpers import vit as paper
 from helpers.checkpoints import documented
 from safetensors.torch import save_file
 
-from jetlift.export import random_weights
 from jetlift.export.make import Request, export_recipe
 from jetlift.export.recipes import RECIPES, clip_bpe, owlv2
 from jetlift.runtime.bundle import Bundle
@@ -35,9 +34,7 @@ WORDS = ("dog", "ear tag", "a red bus")
 @pytest.fixture(scope="module")
 def model():
     """transformers' own OWLv2 with the same weights as the bundle."""
-    from transformers import Owlv2ForObjectDetection
-
-    return random_weights.drawn(Owlv2ForObjectDetection, owlv2.config_of(owlv2.TINY), SEED)
+    return owlv2.drawn(owlv2.TINY, SEED)
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +47,15 @@ def bundle(tmp_path_factory) -> Bundle:
 def prompts(bundle):
     with open_session(bundle, "text", "fp32", target=TARGET) as session:
         return build_prompts(bundle, session, WORDS, precision="fp32", target=TARGET)
+
+
+@torch.no_grad()
+def test_random_heads_leave_boxes_that_float32_can_tell(model):
+    """Every layer draws a spread that keeps what passes through it in size."""
+    for head in (model.class_head, model.box_head, model.objectness_head):
+        for layer in (item for item in head.modules() if isinstance(item, torch.nn.Linear)):
+            spread = float(layer.weight.square().mean().sqrt())
+            assert spread == pytest.approx(layer.in_features**-0.5, rel=0.5)
 
 
 def ids_of(bundle, sentences) -> np.ndarray:

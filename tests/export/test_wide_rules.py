@@ -9,6 +9,7 @@ from onnx import helper
 
 from jetlift.export.precision.emulate import emulate_half
 from jetlift.export.precision.fp16 import to_fp16, to_half
+from jetlift.export.precision.wide_rules import makers_of
 
 RANDOM = np.random.default_rng(8)
 KINDS = ("fp16", "bf16")
@@ -97,6 +98,30 @@ def test_a_timesteps_angle_is_computed_wide(kind):
               if node.outputs[0].dtype != ir.DataType.FLOAT}  # fmt: skip
     assert {"layer", "both"} <= narrow
     assert not {"angle", "sine", "cosine"} & narrow
+
+
+def test_what_makes_places_is_named_and_nothing_else():
+    """A plane's features are read at scaled points, next to a branch that reads nothing."""
+    nodes = [
+        helper.make_node("Mul", ["points", "half"], ["scaled"], name="scale"),
+        helper.make_node("Add", ["scaled", "centre"], ["moved"], name=""),
+        helper.make_node("Shape", ["moved"], ["size"], name="size"),
+        helper.make_node("Reshape", ["moved", "size"], ["grid"], name="shape"),
+        helper.make_node("Relu", ["plane"], ["kept"], name="plane_side"),
+        helper.make_node("GridSample", ["kept", "grid"], ["read"], name="sample"),
+        helper.make_node("Sqrt", ["read"], ["y"], name="after"),
+    ]
+    weights = {"half": np.array(0.5), "centre": np.array(0.1), "plane": np.ones((1, 3, 4, 4))}
+    axes = {"points": [1, 2, 2, 2]}
+    source = graphs.model(nodes, weights, inputs=axes, outputs={"y": [1, 3, 2, 2]})
+    named = makers_of(source, {"GridSample": 1})
+    assert named.keys() == {"scale", "Add_1", "size", "shape"}
+    assert set(named.values()) == {"makes the places that sample reads"}
+    assert makers_of(source, {}) == makers_of(source, {"Gather": 1}) == {}
+    typed = to_half(source, "fp16", wide=named)
+    checked(typed.model)
+    assert by_name(typed.model)["Add_1"].outputs[0].dtype == ir.DataType.FLOAT
+    assert by_name(typed.model)["after"].inputs[0].dtype == ir.DataType.FLOAT16
 
 
 def test_subgraph_and_what_feeds_it_stay_wide():

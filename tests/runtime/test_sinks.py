@@ -120,6 +120,14 @@ def test_a_folder_that_is_a_file_is_a_storage_error(tmp_path: Path) -> None:
         pass
 
 
+def test_half_characters_of_a_file_name_come_back(tmp_path: Path) -> None:
+    name = os.fsdecode(b"Gr\xfc\xdfe.png")  # not UTF-8
+    with JsonlSink(tmp_path / "r.jsonl") as sink:
+        sink.write({"source": name})
+    assert json.loads((tmp_path / "r.jsonl").read_text(encoding="utf-8")) == {"source": name}
+    assert sink.size_bytes == (tmp_path / "r.jsonl").stat().st_size
+
+
 # arrays
 
 

@@ -57,6 +57,33 @@ def bench(
         console.say(f"Report: {out / 'report.html'}")
 
 
+@app.command(epilog="Example: jetlift report run-1 -o report")
+def report(
+    record: Annotated[
+        Path, typer.Argument(help="A record.json, or the folder of one: of 'bench' or 'run'.")
+    ],
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", "-o", help="Folder for record.json, report.html and report.md."),
+    ] = None,
+    *,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show a record of a benchmark or a run, or make its report."""
+    from jetlift.benchmarks.report import render_markdown, write_report
+    from jetlift.runtime import jsonform
+    from jetlift.runtime.record import RECORD_NAME, read_record
+
+    found = read_record(record / RECORD_NAME if record.is_dir() else record)
+    if as_json:
+        console.show_json(jsonform.to_data(found))
+    elif out is None:
+        typer.echo(render_markdown(found))
+    if out is not None:
+        write_report(found, out)
+        console.say(f"Report: {out / 'report.html'}")
+
+
 @app.command(epilog="Example: jetlift check dinov2 --as board.json")
 def check(
     path: Annotated[

@@ -52,22 +52,11 @@ def session_of(
     Yields:
         The variant, and the session.
     """
-    from jetlift.runtime.choice import choose_precision
-    from jetlift.runtime.session import open_session
+    from jetlift.runtime.opening import Engines, open_engine
 
-    chosen = precision or choose_precision(bundle, part, target)
-    notices: list[str] = []
-    if target == "cpu" and not bundle.engine_path(target, part, chosen).exists():
-        console.say(
-            f"No engine is built for cpu, so the {chosen} graph is compiled now. "
-            f"To keep one: jetlift build {bundle.folder}"
-        )
-    with open_session(
-        bundle, part, chosen, target=target, threads=threads, notices=notices
-    ) as session:
-        for notice in notices:
-            console.say(notice)
-        yield chosen, session
+    engine = open_engine(bundle, part, Engines(target, precision, threads), console.say)
+    with engine.session as session:
+        yield engine.variant, session
 
 
 @contextlib.contextmanager

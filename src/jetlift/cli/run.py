@@ -12,6 +12,7 @@ import typer
 
 from jetlift import console
 from jetlift.cli.app import app
+from jetlift.cli.asked import Asked, chosen_engines
 from jetlift.cli.imaging import (
     TASKS as IMAGING_TASKS,
 )
@@ -27,7 +28,22 @@ from jetlift.cli.imaging import (
     StrengthOption,
 )
 from jetlift.cli.imaging import artefacts as imaging_artefacts
-from jetlift.cli.opening import mark_of, open_bundle, session_of
+from jetlift.cli.live import (
+    BatchOption,
+    BatchWaitOption,
+    BudgetOption,
+    HangLimitOption,
+    Live,
+    LogOption,
+    MaxAgeOption,
+    MetricsOption,
+    RecordOption,
+    ToOption,
+    ViewAtOption,
+    ViewFlag,
+    live_of,
+)
+from jetlift.cli.opening import mark_of, open_bundle
 from jetlift.cli.options import (
     AllowRandomFlag,
     BundleArgument,
@@ -47,6 +63,7 @@ from jetlift.cli.options import (
     ThreadsOption,
     TopKOption,
 )
+from jetlift.cli.running import Run
 from jetlift.cli.speech import LanguageOption, TranslateFlag, spoken
 from jetlift.cli.words import Words, for_task
 from jetlift.cli.writing import (
@@ -61,13 +78,13 @@ from jetlift.cli.writing import (
     stream_for,
 )
 from jetlift.cli.writing import artefacts as writing_artefacts
+from jetlift.runtime.opening import Engines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     from jetlift.runtime.bundle import Bundle
     from jetlift.runtime.run import RunSummary
-    from jetlift.runtime.session.base import Session
 
 
 @app.command(epilog="Example: jetlift run dinov2 pictures/ --task embed -o results")
@@ -104,41 +121,85 @@ def run(
     translate: TranslateFlag = False,
     limit: LimitOption = None,
     out: ResultsOption = None,
+    to: ToOption = None,
+    view: ViewFlag = False,
+    view_at: ViewAtOption = None,
+    metrics: MetricsOption = None,
+    budget: BudgetOption = None,
+    record: RecordOption = None,
+    batch: BatchOption = 1,
+    batch_wait: BatchWaitOption = 0.0,
+    max_age: MaxAgeOption = None,
+    hang_limit: HangLimitOption = None,
+    log: LogOption = "text",
     threads: ThreadsOption = None,
     allow_random: AllowRandomFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Run inputs through a bundle: pictures, sound or text, as its task takes them.
 
-    Without -o the results go to stdout, one JSON object per line; on a terminal, a text that is
-    generated appears as it is written.
+    Without -o, --to and --view the results go to stdout, one JSON object per line; on a terminal, a
+    text that is generated appears as it is written. docs/sources.md has every kind of input.
     """
-    artefacts = _artefacts(fit, index)
-    if precision is None and artefacts:  # their numbers were made at one precision
-        precision = next(iter(artefacts.values())).head.stamp.precision
-    opened = open_bundle(bundle, allow_random=allow_random)
-    name = task or (opened.manifest.tasks or ("embed",))[0]
-    engine = Engine(precision, target, threads)
+    what = What(bundle, task, part, Engines(target, precision, threads), fit, index, allow_random)
     said = Said(
         Words(tuple(prompt or ()), tuple(template or ()), prompts),
         Imaging(negative, steps, guidance, strength, mask, scheduler, step_images, count),
         Writing(temperature, top_p, None, max_tokens, tuple(stop or ()), chat, system),
-        seed, top_k,
+        spoken(language, translate=translate), seed, top_k,
     )  # fmt: skip
-    artefacts |= said.for_task(opened, name, engine) | spoken(language, translate=translate)
-    if (on_text := stream_for(name, out, as_json=as_json)) is not None:
-        artefacts["on_text"] = on_text
-    summary = _process(opened, name, part, engine, artefacts, (inputs, limit, out))
-    _tell_done(summary, as_json=as_json)
+    ages = (batch, batch_wait, max_age, hang_limit)
+    live = live_of(to, view_at if view_at is not None else "" if view else None, metrics,
+                   budget, record, ages, log)  # fmt: skip
+    _run(what, said, Ends(tuple(inputs), limit, out, live, as_json))
 
 
 @dataclass(frozen=True)
-class Engine:
-    """Which engines to open."""
+class What:
+    """What a user wants to run, and on which engines."""
 
-    precision: str | None
-    target: str
-    threads: int | None
+    folder: Path
+    task: str | None
+    part: str | None
+    engines: Engines
+    fit: Path | None
+    index: Path | None
+    allow_random: bool
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Where a run's inputs come from and its results go."""
+
+    inputs: tuple[str, ...]
+    limit: int | None
+    out: Path | None
+    live: Live
+    as_json: bool
+
+
+def _run(what: What, said: Said, ends: Ends) -> None:
+    """Open all that was asked for, run it, and tell what came of it."""
+    from jetlift.runtime.opening import open_artefacts
+
+    artefacts, fixed = open_artefacts(what.fit, what.index)
+    engines = replace(what.engines, precision=what.engines.precision or fixed)
+    opened = open_bundle(what.folder, allow_random=what.allow_random)
+    name = what.task or (opened.manifest.tasks or ("embed",))[0]
+    engines = chosen_engines(opened, name, what.part, engines)
+    artefacts |= said.for_task(opened, name, engines)
+    on_text = stream_for(name, ends.out, as_json=ends.as_json)
+    if on_text is not None:
+        artefacts["on_text"] = on_text
+    streams = on_text is not None
+    asked = Asked(
+        opened, name, what.part, engines, artefacts, ends.inputs, ends.limit, ends.out, ends.live,
+        reopen=lambda: open_bundle(what.folder, allow_random=what.allow_random),
+        show=_shown(ends, streams=streams), mark=mark_of(opened),
+    )  # fmt: skip
+    with Run(asked) as run, _counting(name, run.count, streams=streams) as advance:
+        summary = run.go(advance)
+    _tell_done(summary, as_json=ends.as_json)
 
 
 @dataclass(frozen=True)
@@ -148,10 +209,11 @@ class Said:
     words: Words
     imaging: Imaging
     writing: Writing
+    speech: dict[str, Any]
     seed: int | None
     top_k: int | None
 
-    def for_task(self, bundle: Bundle, name: str, engine: Engine) -> dict[str, Any]:
+    def for_task(self, bundle: Bundle, name: str, engine: Engines) -> dict[str, Any]:
         """What the task takes of it.
 
         Raises:
@@ -168,39 +230,16 @@ class Said:
         return (
             for_task(bundle, name, words, *given)
             | made
+            | self.speech
             | writing_artefacts(name, writing, self.top_k)
         )
 
 
-def _process(
-    bundle: Bundle,
-    name: str,
-    part: str | None,
-    engine: Engine,
-    artefacts: dict[str, Any],
-    run: tuple[Sequence[str], int | None, Path | None],
-) -> RunSummary:
-    """Open the engines and the inputs, and run one through the other."""
-    from jetlift.runtime.run import open_inputs, run_task
-    from jetlift.runtime.tasks import input_part, needs_every_part, open_task, other_parts
-
-    inputs, limit, out = run
-    part = input_part(bundle, name, part)
-    on_text = artefacts.get("on_text")
-    opening = session_of(bundle, part, engine.precision, engine.target, engine.threads)
-    with opening as (chosen, session), contextlib.ExitStack() as stack:
-        if needs_every_part(name):
-            others = other_parts(bundle, name, part)
-            artefacts["others"] = _sessions(bundle, others, engine, stack)
-        bound = open_task(name, bundle, session, precision=chosen, part=part, **artefacts)
-        show = None if out is not None else _end_line if on_text is not None else _show_line
-        with (
-            open_inputs(bundle, part, inputs, limit=limit) as source,
-            _counting(name, source.count, streams=on_text is not None) as advance,
-        ):
-            return run_task(
-                bound, source, out=out, show=show, advance=advance, mark=mark_of(bundle)
-            )
+def _shown(ends: Ends, *, streams: bool) -> Callable[[Mapping[str, object]], None] | None:
+    """What shows each result on standard output; None where it goes elsewhere."""
+    if ends.out is not None or ends.live.to or ends.live.view is not None:
+        return None
+    return _end_line if streams else _show_line
 
 
 def _tell_done(summary: RunSummary, *, as_json: bool) -> None:
@@ -215,37 +254,6 @@ def _tell_done(summary: RunSummary, *, as_json: bool) -> None:
         console.show_json({**told, "out": str(summary.out)})
     else:
         console.say(f"{summary.done} done, {len(summary.skipped)} skipped. Results: {summary.out}")
-
-
-def _sessions(
-    bundle: Bundle,
-    parts: Sequence[str],
-    engine: Engine,
-    stack: contextlib.ExitStack,
-) -> dict[str, Session]:
-    """Sessions of the named parts; the stack closes them."""
-    from jetlift.runtime.choice import choose_precision
-    from jetlift.runtime.session import open_session
-
-    sessions = {}
-    for part in parts:
-        chosen = engine.precision or choose_precision(bundle, part, engine.target)
-        opening = open_session(bundle, part, chosen, target=engine.target, threads=engine.threads)
-        sessions[part] = stack.enter_context(opening)
-    return sessions
-
-
-def _artefacts(fit: Path | None, index: Path | None) -> dict[str, Any]:
-    """The files made on the user's own data, opened, by the name the tasks give them."""
-    from jetlift.runtime.tasks.anomaly import AnomalyModel
-    from jetlift.runtime.tasks.search import Index
-
-    opened: dict[str, Any] = {}
-    if fit is not None:
-        opened["fit"] = AnomalyModel.load(fit)
-    if index is not None:
-        opened["index"] = Index.load(index)
-    return opened
 
 
 def _show_line(fields: Mapping[str, object]) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from jetlift import console
 from jetlift.cli.app import app
-from jetlift.cli.opening import open_bundle, session_of
+from jetlift.cli.opening import open_bundle
 from jetlift.cli.options import (
     AllowRandomFlag,
     BundleArgument,
@@ -24,8 +24,6 @@ from jetlift.cli.options import (
 if TYPE_CHECKING:
     from jetlift.runtime.bundle import Bundle
     from jetlift.runtime.prompts import Prompts
-
-_TASKS = ("classify", "detect")
 
 
 @dataclass(frozen=True)
@@ -87,17 +85,12 @@ def for_task(
         JetliftError: As `build_prompts`.
     """
     from jetlift.runtime.errors import UsageError
+    from jetlift.runtime.opening import check_words, takes_words
     from jetlift.runtime.prompts import Prompts
 
     given = bool(words.prompts or words.templates or words.file)
-    if task not in _TASKS and given:
-        raise UsageError(
-            f"Task {task} got prompts", expected=f"Prompts for --task {' or '.join(_TASKS)}"
-        )
-    for_words = {
-        "classify": bundle.manifest.zero_shot, "detect": bundle.manifest.open_vocabulary
-    }.get(task)  # fmt: skip
-    if for_words is None and not given:
+    check_words(task, given=given)
+    if not given and not takes_words(bundle, task):
         return {}
     if words.file is not None:
         if words.prompts or words.templates:
@@ -112,17 +105,12 @@ def for_task(
 def _computed(
     bundle: Bundle, words: Words, precision: str | None, target: str, threads: int | None
 ) -> Prompts:
-    from jetlift.runtime import prompts as made
+    from jetlift.runtime.opening import Engines, compute_prompts
 
-    facts = made.words_of(bundle)
-    made.clean_prompts(words.prompts)  # before an engine is opened for them
-    with (
-        session_of(bundle, facts.text, precision, target, threads) as (chosen, session),
-        console.counting("prompts", len(words.prompts)) as advance,
-    ):
-        return made.build_prompts(
-            bundle, session, words.prompts, templates=words.templates,
-            precision=chosen, target=target, progress=lambda _done: advance(),
+    with console.counting("prompts", len(words.prompts)) as advance:
+        return compute_prompts(
+            bundle, words.prompts, Engines(target, precision, threads), console.say,
+            templates=words.templates, progress=lambda _done: advance(),
         )  # fmt: skip
 
 

@@ -21,6 +21,8 @@ PURPOSES = {
     "export": "weights to ONNX, FP16 and INT8",
     "report": "reports with drawn charts",
     "search": "a search index that stays fast among 100,000 entries and more",
+    "view": "the live page of a run, in a browser",
+    "mqtt": "results to an MQTT broker",
     "samples": "photographs for the demo",
     "rtx": "engines for RTX GPUs, built with or without one here",
     "tensorrt": "engines for data-centre GPUs and Jetson",

@@ -3,10 +3,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 
-from jetlift.runtime.clock import FakeClock
+from jetlift.runtime.clock import SYSTEM_CLOCK, FakeClock
 from jetlift.runtime.errors import InputError, MachineError, StageError, StorageError, UsageError
 from jetlift.runtime.pipeline.line import Line
 from jetlift.runtime.pipeline.line_form import LineOptions
@@ -84,7 +85,7 @@ def test_everything_passes_every_stage_in_order(*, live: bool) -> None:
     run(line)
     assert line.failure is None
     assert seen == list(range(50))
-    assert [stage.done for stage in line.stages()] == [50, 50, 50]
+    assert [stage.done for stage in line.stages()] == [50, 50, 50, 50]
     assert threads() == set()
 
 
@@ -97,7 +98,7 @@ def test_inline_does_the_same_without_a_thread() -> None:
     line = Line([Numbers(6), Numbers(3)], stages, LineOptions())
     line.run_inline()
     assert seen == [0, 2, 4, 0, 2]
-    assert [stage.done for stage in line.stages()] == [5, 5]
+    assert [stage.done for stage in line.stages()] == [9, 5, 5]
 
 
 def test_a_stage_takes_what_waits_at_once_up_to_its_most() -> None:
@@ -271,6 +272,40 @@ def test_what_is_too_old_goes_no_further_and_is_counted() -> None:
     assert [box.dropped for box in boxes] == [True, False, False]
 
 
+def test_a_live_line_begins_a_frame_as_late_as_it_may() -> None:
+    begun: list[tuple[str, float]] = []
+    never = threading.Event()
+
+    class Camera(Numbers):
+        def parcels(self) -> Iterator[Box]:
+            number = 0
+            while not self.closed.wait(0.001):
+                yield Box(number, SYSTEM_CLOCK.now_s())
+                number += 1
+
+    def prepare(_: Box) -> None:
+        begun.append(("prepare", SYSTEM_CLOCK.now_s()))
+
+    def infer(_: Box) -> None:
+        begun.append(("infer", SYSTEM_CLOCK.now_s()))
+        never.wait(0.05)
+
+    stages = [Do("prepare", prepare), Do("infer", infer)]
+    line = Line([Camera(0, live=True)], stages, LineOptions(live=True, costly=1))
+    with line:
+        line.start()
+        while len(begun) < 20:
+            never.wait(0.01)
+        line.drain()
+        assert line.wait(PATIENCE_S)
+    service = line.stages()[1].service
+    assert service is not None
+    # Before its first run nobody knows how long the engine takes; from then on it is awaited.
+    for (before, since_s), (name, at_s) in pairwise(begun[4:]):
+        if (before, name) == ("infer", "prepare"):
+            assert at_s - since_s >= 0.05 - service.max_ms / 1000 - 0.001
+
+
 def test_ages_are_told_from_the_moment_of_capture() -> None:
     clock = FakeClock(1000.0)
     stages = [Do("one", lambda _: clock.advance(0.010)), Do("two", lambda _: clock.advance(0.030))]
@@ -283,7 +318,9 @@ def test_ages_are_told_from_the_moment_of_capture() -> None:
 
     line = Line([Fresh(4)], stages, LineOptions(), clock)
     line.run_inline()
-    one, two = line.stages()
+    capture, one, two = line.stages()
+    assert capture.age is not None
+    assert capture.age.max_ms == pytest.approx(5.0)
     assert one.age is not None
     assert two.age is not None
     assert two.service is not None

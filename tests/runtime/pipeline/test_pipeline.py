@@ -86,7 +86,7 @@ def test_files_lose_nothing_and_keep_their_order(*, overlap: bool) -> None:
     assert kept.values == [float(number + 1) for number in range(40)]
     assert (told.done, told.dropped, told.stale, told.skipped) == (40, 0, 0, 0)
     assert [stage.name for stage in told.stages] == [
-        "prepare", "infer", "finish", "draw", "sink",
+        "capture", "prepare", "infer", "finish", "draw", "sink",
     ]  # fmt: skip
     assert all(stage.age is not None and stage.age.count == 40 for stage in told.stages)
     assert told.sources[0].captured == 40
@@ -94,7 +94,7 @@ def test_files_lose_nothing_and_keep_their_order(*, overlap: bool) -> None:
     assert kept.left == [None]
     assert len(pipeline.item_ms) == 40
     assert set(pipeline.threads.values()) == ({1} if overlap else set())
-    assert set(kept.results[0].ages_ms) == {"prepare", "infer", "finish", "draw"}
+    assert set(kept.results[0].ages_ms) == {"capture", "prepare", "infer", "finish", "draw"}
 
 
 def test_a_live_source_drops_and_counts_what_nobody_took() -> None:
@@ -247,7 +247,7 @@ def test_a_task_in_one_piece_runs_in_the_stage_infer() -> None:
     _, told = run([source], Whole(), kept, options=options)
     assert kept.values == [0.0, 1.0, 2.0]
     assert told.sources[0].clock == "when it was read"
-    assert told.stages[1].done == 3
+    assert told.stages[2].done == 3
 
 
 def test_the_task_is_exchanged_between_items_and_none_is_lost() -> None:

@@ -1,0 +1,268 @@
+"""The door for live runs: cameras, sinks, records, budgets, signals, the live page."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from helpers.open_bundle import open_bundle
+from helpers.words_bundle import words_bundle
+
+from jetlift.__main__ import run
+
+pytest.importorskip("openvino")
+pytest.importorskip("tokenizers")
+
+CAMERA = "synthetic://160x120@30"
+WORDS = ("--prompt", "a", "--prompt", "b")
+PATIENCE_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return open_bundle(tmp_path_factory.mktemp("open") / "bundle").folder
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return words_bundle(tmp_path_factory.mktemp("words") / "bundle").folder
+
+
+def answered(capsys: pytest.CaptureFixture[str], code: int, *arguments: object) -> tuple[str, str]:
+    assert run([str(argument) for argument in arguments]) == code
+    captured = capsys.readouterr()
+    assert not [item for item in threading.enumerate() if item.name.startswith("jetlift ")]
+    return captured.out, captured.err
+
+
+def video(path: Path, frames: int = 12) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (64, 48))
+    for number in range(frames):
+        writer.write(np.full((48, 64, 3), number * 20, np.uint8))
+    writer.release()
+    return path
+
+
+def test_a_camera_gives_a_line_per_frame_and_ends_with_its_limit(
+    capsys: pytest.CaptureFixture[str], words: Path
+) -> None:
+    given = ("run", words, CAMERA, *WORDS, "--limit", 5)
+    out, told = answered(capsys, 0, *given)
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert len(lines) == 5
+    indices = [line["index"] for line in lines]
+    assert indices == sorted(set(indices))
+    assert {line["source"] for line in lines} == {CAMERA}
+    assert "frames were" in told  # ages are told at the end
+
+
+def test_a_run_becomes_a_record_and_a_report(
+    capsys: pytest.CaptureFixture[str], words: Path, tmp_path: Path
+) -> None:
+    shots, kept, report = video(tmp_path / "v.mp4"), tmp_path / "kept", tmp_path / "report"
+    given = ("run", words, shots, *WORDS, "-o", tmp_path / "out", "--record", kept)
+    answered(capsys, 0, *given)
+    record = json.loads((kept / "record.json").read_text())
+    assert record["run"]["done"] == 12
+    assert record["run"]["sources"][0]["captured"] == 12
+    assert [stage["name"] for stage in record["run"]["stages"]] == [
+        "capture", "prepare", "infer", "finish", "draw", "sink",
+    ]  # fmt: skip
+    assert str(tmp_path) not in json.dumps(record)
+    out, _ = answered(capsys, 0, "report", kept)
+    assert "12" in out
+    answered(capsys, 0, "report", kept, "-o", report)
+    assert (report / "report.html").is_file()
+    out, _ = answered(capsys, 0, "report", kept, "--json")
+    assert json.loads(out) == record
+    _, told = answered(capsys, 2, "report", tmp_path / "none")
+    assert "none" in told
+
+
+@pytest.mark.parametrize(("limit", "code"), [(1e9, 0), (1e-9, 1)])
+def test_a_budget_is_the_exit_code(
+    capsys: pytest.CaptureFixture[str], words: Path, tmp_path: Path, limit: float, code: int
+) -> None:
+    budget = tmp_path / "budget.toml"
+    budget.write_text(f'[budget]\nname = "b"\n[limits]\nlatency_p50_ms = {limit}\n')
+    shots = video(tmp_path / "v.mp4")
+    given = ("run", words, shots, *WORDS, "--budget", budget, "-o", tmp_path / "out")
+    _, told = answered(capsys, code, *given)
+    assert "Budget b" in told
+    assert ("is not met: latency_p50_ms missed" in told) == (code == 1)
+    assert (tmp_path / "out" / "results.jsonl").is_file()  # the run itself went well
+
+
+def test_a_budget_that_cannot_be_read_is_told_before_anything_runs(
+    capsys: pytest.CaptureFixture[str], words: Path, tmp_path: Path
+) -> None:
+    budget = tmp_path / "budget.toml"
+    budget.write_text('[budget]\nname = "b"\n[limits]\nlatency_p50_s = 1\n')
+    out, told = answered(capsys, 2, "run", words, CAMERA, *WORDS, "--budget", budget)
+    assert out == ""
+    assert "the unit is ms, not s" in told
+
+
+def test_results_go_to_several_places(
+    capsys: pytest.CaptureFixture[str], words: Path, tmp_path: Path
+) -> None:
+    lines, table = tmp_path / "r.jsonl", tmp_path / "r.csv"
+    given = ("run", words, video(tmp_path / "v.mp4"), *WORDS, "--to", lines, "--to", table)
+    out, _ = answered(capsys, 0, *given)
+    assert out == ""
+    assert len(lines.read_text().splitlines()) == 12
+    assert len(table.read_text().splitlines()) == 13
+    _, told = answered(capsys, 2, *given[:3], *WORDS, "--to", "results.pdf")
+    assert "results.pdf" in told
+
+
+def test_a_text_is_recorded_too(
+    capsys: pytest.CaptureFixture[str], words: Path, tmp_path: Path
+) -> None:
+    kept, out = tmp_path / "kept", tmp_path / "out"
+    given = ("--task", "embed", "--part", "text", "--record", kept, "-o", out)
+    answered(capsys, 0, "run", words, "a dog", *given)
+    record = json.loads((kept / "record.json").read_text())
+    assert (record["run"]["done"], record["results"][0]["part"]) == (1, "text")
+
+
+def test_an_unknown_kind_of_log_is_refused(capsys: pytest.CaptureFixture[str], words: Path) -> None:
+    _, told = answered(capsys, 2, "run", words, CAMERA, *WORDS, "--log", "xml")
+    assert "--log xml" in told
+
+
+class Child:
+    """A run in a process of its own."""
+
+    def __init__(self, *arguments: object, notify: Path | None = None) -> None:
+        given = {} if notify is None else {"NOTIFY_SOCKET": str(notify)}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "jetlift", *map(str, arguments)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=os.environ | {"PYTHONSAFEPATH": "1"} | given,
+        )  # fmt: skip
+        self.told: list[str] = []
+        self._heard = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stderr or ():
+            with self._heard:
+                self.told.append(line)
+                self._heard.notify_all()
+
+    def hear(self, word: str) -> str:
+        """Wait until it says a line with this word."""
+        with self._heard:
+            found = self._heard.wait_for(
+                lambda: next((line for line in self.told if word in line), None), PATIENCE_S
+            )
+        assert found, "".join(self.told)
+        return found
+
+    def end(self) -> tuple[int, str]:
+        """Wait for its end: exit code and standard output."""
+        out, _ = self.process.communicate(timeout=PATIENCE_S)
+        return self.process.returncode, out
+
+
+@pytest.fixture
+def children() -> Iterator[list[Child]]:
+    started: list[Child] = []
+    yield started
+    for child in started:
+        child.process.kill()
+        child.process.wait()
+        for pipe in (child.process.stdout, child.process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+def test_a_terminated_run_finishes_its_results(
+    words: Path, tmp_path: Path, children: list[Child]
+) -> None:
+    lines = tmp_path / "r.jsonl"
+    given = ("run", words, CAMERA, *WORDS, "--to", lines, "--log", "json")
+    child = Child(*given)
+    children.append(child)
+    child.hear('"ready"')
+    partial = Path(f"{lines}.partial")
+    deadline = time.monotonic() + PATIENCE_S
+    while not (partial.is_file() and partial.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    child.process.send_signal(signal.SIGTERM)
+    code, _ = child.end()
+    assert code == 0, "".join(child.told)
+    assert any('"draining"' in line for line in child.told)
+    assert lines.is_file()
+    assert not partial.exists()
+
+
+def test_a_hangup_opens_the_bundle_again(
+    words: Path, tmp_path: Path, children: list[Child]
+) -> None:
+    child = Child("run", words, CAMERA, *WORDS, "--to", tmp_path / "r.jsonl",
+                  "--log", "json")  # fmt: skip
+    children.append(child)
+    child.hear('"ready"')
+    child.process.send_signal(signal.SIGHUP)
+    child.hear('"reloaded"')
+    child.process.send_signal(signal.SIGINT)
+    assert child.end()[0] == 0
+
+
+def test_a_service_manager_is_told(words: Path, tmp_path: Path, children: list[Child]) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(PATIENCE_S)
+        child = Child("run", words, CAMERA, *WORDS, "--to", tmp_path / "r.jsonl",
+                      notify=tmp_path / "notify")  # fmt: skip
+        children.append(child)
+        heard = ""
+        while "READY=1" not in heard:
+            heard += manager.recv(4096).decode() + "\n"
+        assert "loading engines" in heard
+        child.process.send_signal(signal.SIGTERM)
+        while "STOPPING=1" not in heard:
+            heard += manager.recv(4096).decode() + "\n"
+        assert child.end()[0] == 0
+
+
+def test_words_are_changed_on_the_live_page(
+    detector: Path, tmp_path: Path, children: list[Child]
+) -> None:
+    pytest.importorskip("uvicorn")
+    child = Child("run", detector, CAMERA, "--prompt", "dog", "--view-at", "127.0.0.1:0",
+                  "--to", tmp_path / "r.jsonl")  # fmt: skip
+    children.append(child)
+    url = child.hear("Live view: ").split()[-1].rstrip("/")
+    body = json.dumps({"prompts": ["ear tag"]}).encode()
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=PATIENCE_S)
+    with closing(connection):
+        given = {"Content-Type": "application/json", "Origin": url}
+        connection.request("POST", "/api/prompts", body, given)
+        assert connection.getresponse().status == 200
+    partial = tmp_path / "r.jsonl.partial"
+    deadline = time.monotonic() + PATIENCE_S
+    while '"ear tag"' not in partial.read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    child.process.send_signal(signal.SIGTERM)
+    assert child.end()[0] == 0, "".join(child.told)
+    labels = [label for line in (tmp_path / "r.jsonl").read_text().splitlines()
+              for label in json.loads(line)["labels"]]  # fmt: skip
+    assert set(labels) == {"dog", "ear tag"}
+    assert labels == sorted(labels)  # never back to the old words
