@@ -11,6 +11,7 @@ import pytest
 from helpers.words_bundle import classes_bundle, words_bundle
 
 from jetlift.__main__ import run
+from jetlift.cli.words import _lines_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,3 +124,12 @@ def test_prompts_of_another_bundle_are_code_3(capsys, words, picture, tmp_path):
     assert "another bundle" in refused(capsys, 3, "run", other, picture, "--prompts", path)
     path.write_bytes(path.read_bytes()[:-30])
     refused(capsys, 3, "run", words, picture, "--prompts", path)
+
+
+def test_a_shipped_list_of_names_is_taken_by_its_name_unless_there_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert len(_lines_of(Path("lvis"))) == 1203
+    Path("lvis").write_text("dog\ncat\n")
+    assert _lines_of(Path("lvis")) == ["dog", "cat"]

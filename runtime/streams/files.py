@@ -57,8 +57,8 @@ class FileFrames:
         skipped = tuple(self._source.skipped)
         trouble = f"{skipped[-1].source}: {skipped[-1].reason}" if skipped else ""
         return SourceHealth(
-            self.name, live=False, clock="when it was read", captured=self._captured, skipped=len(skipped),
-            connected=not self._ended, trouble=trouble,
+            self.name, live=False, clock="when it was read", captured=self._captured,
+            skipped=len(skipped), connected=not self._ended, trouble=trouble,
         )  # fmt: skip
 
     def close(self) -> None:

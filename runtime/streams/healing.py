@@ -73,10 +73,12 @@ class Shot:
     Attributes:
         image_bgr: uint8 [H, W, 3].
         captured_s: Its moment by the source's clock.
+        trouble: What went wrong before it, as a sentence; empty where nothing did.
     """
 
     image_bgr: npt.NDArray[np.uint8]
     captured_s: float
+    trouble: str = ""
 
 
 class Link(Protocol):
@@ -229,6 +231,8 @@ class HealingSource:
         if not self._health.connected:
             self._lost_since_s = None
             self._note(connected=True)
+        if shot.trouble:
+            self._note(trouble=shot.trouble)
         if size_wh != self._size_wh:
             was, now = ("{}x{}".format(*size) for size in (self._size_wh, size_wh))
             self._note(trouble=f"its pictures changed from {was} to {now}")

@@ -22,6 +22,10 @@ Rules:
     N5  A read that took as long as the time-out is a loss, even if a picture came: FFmpeg then
         hands over what its decoder still held.
     N6  A recording (a length is stated, over HTTP) is refused: it has no now.
+    N7  A stream that changes its size goes on in the size that it began with: OpenCV scales its
+        pictures and does not tell. A new connection takes the new size.
+    N8  A picture that cannot be decoded is left out and told. Some in a row are the end, which
+        OpenCV reports in the same way.
 """
 
 from __future__ import annotations
@@ -52,6 +56,7 @@ TIMEOUT_S = 5.0
 _ENVIRONMENT = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _TRANSPORT = re.compile(r"(?:^|\|)rtsp_transport;(\w+)")
 _WINDOW, _PACE = 8, 0.7  # pictures that are looked at; share of their own time (rule N4)
+_MOST_DAMAGED = 5  # in a row (rule N8)
 _LONGEST_DRAIN_S, _LONG_WAIT_S = 2.0, 0.25
 _USUAL_FPS, _MOST_FPS = 30.0, 240.0
 _DIAGNOSIS_S = 2.0
@@ -164,15 +169,17 @@ class NetworkLink:
     def _next(self) -> Shot:
         if self._capture is None:
             raise LostError("it was closed")
-        before_s = self._clock.now_s()
-        image_bgr = video.next_picture(self._capture)
-        now_s = self._clock.now_s()
-        if now_s - before_s >= self._timeout_s:
-            do = "Check the camera and the network between"
-            raise LostError(f"no picture came for {self._timeout_s:g} s", do=do)
-        if image_bgr is None:
-            raise LostError("the connection ended", do="Check that the camera is on and reachable")
-        return Shot(image_bgr, now_s)
+        for damaged in range(_MOST_DAMAGED + 1):
+            before_s = self._clock.now_s()
+            image_bgr = video.next_picture(self._capture)
+            now_s = self._clock.now_s()
+            if now_s - before_s >= self._timeout_s:
+                do = "Check the camera and the network between"
+                raise LostError(f"no picture came for {self._timeout_s:g} s", do=do)
+            if image_bgr is not None:
+                trouble = "a picture could not be decoded" if damaged else ""
+                return Shot(image_bgr, now_s, trouble)
+        raise LostError("the connection ended", do="Check that the camera is on and reachable")
 
 
 def _agree_on(transport: str | None, name: str) -> None:

@@ -49,7 +49,7 @@ def prompts(
     prompt: PromptOption = None,
     words_file: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--from", help="Text file with one prompt per line."),
+        typer.Option("--from", help="Text file with one prompt per line, or lvis for its 1203 names."),
     ] = None,
     template: TemplateOption = None,
     precision: PrecisionOption = None,
@@ -115,7 +115,10 @@ def _computed(
 
 
 def _lines_of(path: Path) -> list[str]:
+    from jetlift.runtime import vocabulary
     from jetlift.runtime.texts import open_texts
 
+    if str(path) in vocabulary.names() and not path.exists():
+        return list(vocabulary.words_of(str(path)))
     with open_texts([str(path)]) as source:
         return [item.text for item in source]
