@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,9 +12,6 @@ from helpers.words_bundle import classes_bundle, words_bundle
 
 from jetlift.__main__ import run
 from jetlift.cli.words import _lines_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytest.importorskip("openvino")
 pytest.importorskip("tokenizers")

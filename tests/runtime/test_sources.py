@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
+from jetlift.runtime.clock import FakeClock
 from jetlift.runtime.errors import InputError, UsageError
 from jetlift.runtime.listing import Skipped
-from jetlift.runtime.sources import Frame, frame_at, open_source
+from jetlift.runtime.sources import Frame, frame_at, open_frame_sources, open_source
 from jetlift.runtime.video import VideoFacts
 
 if TYPE_CHECKING:
@@ -144,11 +145,58 @@ def test_a_picture_without_a_pictures_suffix_is_found_out(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "name", ["rtsp://camera/stream", "http://host/video.mp4", "csi://0", "udp://:5000", "mic"]
+    ("name", "said"),
+    [
+        ("ftp://host/film.mp4", "unknown kind"),
+        ("mic", "takes pictures"),
+        ("mic://hw:0", "takes pictures"),
+        ("synthetic://1x1@1", "asks for 1x1"),
+        ("rtsp://", "names no host"),
+    ],
 )
-def test_streams_and_microphones_are_not_of_this_version(name: str) -> None:
-    with pytest.raises(UsageError, match="this version"):
-        open_source([name])
+def test_inputs_that_cannot_be_are_refused(name: str, said: str) -> None:
+    for opens in (open_source, open_frame_sources):
+        with pytest.raises(UsageError, match=said):
+            opens([name])
+
+
+def test_live_inputs_are_sources_of_their_own_and_files_are_one(tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.png")
+    (tmp_path / "b.png").write_text("no picture")
+    film = write_video(tmp_path / "film.mp4")
+    names = ["synthetic://96x100@50?frames=3", str(tmp_path / "*.png"), "synthetic://96x100@50"]
+    first, second, files = open_frame_sources([*names, str(film)], clock=FakeClock())
+    assert [source.live for source in (first, second, files)] == [True, True, False]
+    assert [frame.index for frame in first.frames()] == [0, 1, 2]
+    assert [frame.index for frame in files.frames()] == [0, *range(5)]
+    health = files.health()
+    assert (health.captured, health.skipped, health.live) == (6, 1, False)
+    assert "b.png" in health.trouble
+    assert files.name == f"{tmp_path}/*.png and 1 more"
+    second.close()
+
+
+def test_a_limit_holds_for_each_source(tmp_path: Path) -> None:
+    film = write_video(tmp_path / "film.mp4")
+    sources = open_frame_sources(["synthetic://96x100@50", str(film)], limit=2, clock=FakeClock())
+    assert [len(list(source.frames())) for source in sources] == [2, 2]
+    assert [source.count for source in sources] == [2, 2]  # type: ignore[attr-defined]  # theirs
+    assert not sources[0].health().connected
+
+
+def test_files_end_where_they_are_closed(tmp_path: Path) -> None:
+    (source,) = open_frame_sources([str(write_video(tmp_path / "film.mp4"))])
+    frames = source.frames()
+    next(frames)
+    source.close()
+    assert list(frames) == []
+    assert not source.health().connected
+
+
+def test_a_live_input_stands_in_line() -> None:
+    with open_source(["synthetic://96x100@1000?frames=3"], limit=4) as source:
+        assert source.count == 4
+        assert {frame.source for frame in source} == {"synthetic://96x100@1000?frames=3"}
 
 
 def test_a_missing_camera_is_refused() -> None:
@@ -193,22 +241,27 @@ def test_leaving_early_closes_the_video(tmp_path: Path) -> None:
 class _Camera:
     """Stands for the camera that a test machine lacks."""
 
-    def __init__(self, device: str) -> None:
-        self.device, self.closed = device, False
+    def __init__(self, name: str, **_options: object) -> None:
+        self.name, self.closed = name, False
         _Camera.opened = self
 
     opened: _Camera
 
-    def frames(self) -> Iterator[tuple[float, np.ndarray]]:
+    def frames(self) -> Iterator[Frame]:
         for number in range(100):
-            yield number / 10, picture(number)
+            yield Frame(self.name, number, number / 10, picture(number))
 
     def close(self) -> None:
         self.closed = True
 
 
-def test_a_camera_runs_until_the_limit_and_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jetlift.runtime.video.Camera", _Camera)
+@pytest.fixture
+def _camera(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jetlift.runtime.streams.opening.camera_source", _Camera)
+
+
+@pytest.mark.usefixtures("_camera")
+def test_a_camera_runs_until_the_limit_and_is_given_back() -> None:
     with open_source(["/dev/video0"], limit=4) as source:
         assert source.count == 4
         frames = list(source)
@@ -219,17 +272,15 @@ def test_a_camera_runs_until_the_limit_and_is_given_back(monkeypatch: pytest.Mon
     ]
 
 
-def test_a_camera_is_given_back_where_a_later_input_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("jetlift.runtime.video.Camera", _Camera)
+@pytest.mark.usefixtures("_camera")
+def test_a_camera_is_given_back_where_a_later_input_is_refused() -> None:
     with pytest.raises(InputError, match="does not exist"):
         open_source(["/dev/video0", "/nowhere/at/all.png"])
     assert _Camera.opened.closed
 
 
-def test_the_length_of_a_camera_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jetlift.runtime.video.Camera", _Camera)
+@pytest.mark.usefixtures("_camera")
+def test_the_length_of_a_camera_is_not_known() -> None:
     with open_source(["/dev/video0"]) as source:
         assert source.count is None
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,6 @@ import pytest
 from jetlift.runtime import opencv
 from jetlift.runtime.errors import InputError
 from jetlift.runtime.video import (
-    Camera,
     VideoFacts,
     ended_early,
     probe_video,
@@ -93,12 +93,15 @@ def test_ffmpeg_stays_silent(tmp_path: Path) -> None:
     program = (
         "import sys\n"
         "from jetlift.runtime.errors import InputError\n"
-        "from jetlift.runtime.video import Camera, probe_video\n"
+        "from jetlift.runtime.clock import SYSTEM_CLOCK\n"
+        "from jetlift.runtime.streams.healing import LostError\n"
+        "from jetlift.runtime.streams.v4l2 import CameraLink, Wish\n"
+        "from jetlift.runtime.video import probe_video\n"
         "for path in sys.argv[1:]:\n"
         "    try: probe_video(path)\n"
         "    except InputError: print('refused')\n"
-        "try: Camera('/dev/null')\n"
-        "except InputError: print('refused')\n"
+        "try: CameraLink('/dev/null', Wish(), SYSTEM_CLOCK).open()\n"
+        "except LostError: print('refused')\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, *paths],
@@ -120,60 +123,30 @@ def test_a_video_that_ends_early_is_told_from_an_estimate() -> None:
     assert ended_early(VideoFacts(None, None, (64, 48)), 1) is None
 
 
-def test_a_camera_that_is_not_there_is_refused() -> None:
-    with pytest.raises(InputError, match="There is no camera /dev/video977"):
-        Camera("/dev/video977")
-
-
-def test_a_device_that_is_no_camera_is_refused() -> None:
-    with pytest.raises(InputError, match="does not open"):
-        Camera("/dev/null")
-
-
-class _Capture:
-    """Stands for a camera, of which a test machine has none: 3 frames, the second grey."""
-
-    def __init__(self) -> None:
-        self.left, self.released = 3, False
-
-    def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
-        return True
-
-    def set(self, _number: int, _value: float) -> bool:
-        return False
-
-    def read(self) -> tuple[bool, np.ndarray | None]:
-        self.left -= 1
-        if self.left < 0:
-            return False, None
-        shape = (4, 4) if self.left == 1 else (4, 4, 3)
-        return True, np.full(shape, self.left, np.uint8)
-
-    def release(self) -> None:
-        self.released = True
-
-
-def test_a_camera_delivers_until_it_stops_and_then_says_so(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    capture = _Capture()
-    monkeypatch.setattr(cv2, "VideoCapture", lambda *_: capture)
-    camera = Camera("/dev/null")
-    frames = camera.frames()
-    times_s, images = zip(*(next(frames) for _ in range(3)), strict=True)
-    assert [image.shape for image in images] == [(4, 4, 3)] * 3
-    assert times_s[0] == 0.0
-    assert sorted(times_s) == list(times_s)
-    with pytest.raises(InputError, match="stopped delivering after 3 frames"):
-        next(frames)
-    camera.close()
-    assert capture.released
-
-
 def test_opencvs_log_level_comes_back() -> None:
     logging = opencv._logging()
     before = logging.getLogLevel()
     with pytest.raises(ZeroDivisionError), opencv.quiet():
         assert logging.getLogLevel() == 0
         raise ZeroDivisionError
+    assert logging.getLogLevel() == before
+
+
+def test_silence_is_shared_by_threads() -> None:
+    logging = opencv._logging()
+    before = logging.getLogLevel()
+    inside, leave = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with opencv.quiet():
+            inside.set()
+            leave.wait(20)
+
+    thread = threading.Thread(target=other)
+    with opencv.quiet():
+        thread.start()
+        assert inside.wait(20)
+    assert logging.getLogLevel() == 0
+    leave.set()
+    thread.join()
     assert logging.getLogLevel() == before
