@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 # Gelu: divide, erf, add, two multiplications.
 OPERATIONS_PER_ELEMENT: dict[str, int] = {
     **dict.fromkeys(
-        ("Abs", "Add", "And", "Atan", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "Ceil",
-         "Cos", "CumSum", "Div", "Equal", "Erf", "Exp", "Floor", "Greater", "GreaterOrEqual",
-         "IsInf", "IsNaN", "Less", "LessOrEqual", "Log", "Mod", "Mul", "Neg", "Not", "Or", "Pow",
-         "Reciprocal", "Relu", "Round", "Sign", "Sin", "Sqrt", "Sub", "Tan", "Tanh", "Where",
+        ("Abs", "Add", "And", "Atan", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr",
+         "BitwiseXor", "Ceil", "Cos", "CumSum", "Div", "Equal", "Erf", "Exp", "Floor", "Greater",
+         "GreaterOrEqual", "IsInf", "IsNaN", "Less", "LessOrEqual", "Log", "Mod", "Mul", "Neg",
+         "Not", "Or", "Pow", "Reciprocal", "Relu", "Round", "Sign", "Sin", "Sqrt", "Sub", "Tan",
+         "Tanh", "Where",
          "Xor"),
         1,
     ),

@@ -136,7 +136,9 @@ def find_sites(
     kept_wide: list[str] = []
     for node in graph:
         site = _site_of(node, kinds)
-        if site is None:
+        if isinstance(site, str):
+            kept_wide.append(f"{node.name}: {site}")
+        if site is None or isinstance(site, str):
             continue
         if site.is_conv and site.activation.is_graph_input():
             kept_wide.append(f"{node.name}: convolution of the input")
@@ -153,8 +155,8 @@ def by_activation(sites: Sequence[Site]) -> dict[str, list[Site]]:
     return groups
 
 
-def _site_of(node: ir.Node, kinds: Collection[str]) -> Site | None:
-    """What there is to quantise at a node, or None (T1)."""
+def _site_of(node: ir.Node, kinds: Collection[str]) -> Site | str | None:
+    """What there is to quantise at a node; why it cannot be, where it is weighted; or None (T1)."""
     if node.op_type not in ("MatMul", "Gemm", "Conv"):
         return None
     activation, weight = node.inputs[0], node.inputs[1]
@@ -168,12 +170,14 @@ def _site_of(node: ir.Node, kinds: Collection[str]) -> Site | None:
         groups = attributes["group"].as_int() if "group" in attributes else 1
         return Site(node, activation, weight, 0, groups)
     if node.op_type == "MatMul":
-        return Site(node, activation, weight, 1) if rank == 2 else None
+        return Site(node, activation, weight, 1) if rank == 2 else f"a weight of rank {rank}"
     scaled = any(
         name in attributes and attributes[name].as_float() != 1.0 for name in ("alpha", "beta")
     )
-    if scaled or ("transA" in attributes and attributes["transA"].as_int()):
-        return None
+    if scaled:
+        return "its product is scaled"
+    if "transA" in attributes and attributes["transA"].as_int():
+        return "its activation is transposed"
     transposed = "transB" in attributes and attributes["transB"].as_int()
     return Site(node, activation, weight, 0 if transposed else 1)
 

@@ -16,7 +16,7 @@ from jetlift.export.precision.evaluate import Evaluator
 from jetlift.export.precision.fp16 import Typed
 from jetlift.export.precision.int8 import Quantised, SearchOptions, to_int8
 from jetlift.export.precision.scales import quantise_weight, scale_of
-from jetlift.export.precision.sites import constant
+from jetlift.export.precision.sites import constant, find_sites
 from jetlift.runtime.errors import FidelityError, InputError, UsageError
 
 RANDOM = np.random.default_rng(3)
@@ -152,6 +152,33 @@ def test_convolution_of_the_input_stays_wide_and_is_told():
     dequantized = by_name["depthwise"].inputs[1].producer()
     assert dequantized.op_type == "DequantizeLinear"
     assert dequantized.inputs[1].const_value.numpy().shape == (8,)
+
+
+def test_what_cannot_be_quantised_is_named():
+    weights = {"w": RANDOM.standard_normal((16, 4)), "v": RANDOM.standard_normal((2, 4, 3))}
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"], name="relu"),
+        helper.make_node("Transpose", ["r"], ["t"], name="turned", perm=[1, 0]),
+        helper.make_node("Gemm", ["t", "w"], ["a"], name="turning", transA=1),
+        helper.make_node("Gemm", ["r", "w"], ["b"], name="scaling", alpha=0.5),
+        helper.make_node("MatMul", ["a", "v"], ["c"], name="stacked"),
+        helper.make_node("MatMul", ["r", "w"], ["d"], name="plain"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 16])],
+        [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in ("b", "c", "d")],
+        [onnx.numpy_helper.from_array(w.astype(np.float32), n) for n, w in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    sites, kept_wide = find_sites(ir.from_proto(model).graph)
+    assert [site.name for site in sites] == ["plain"]
+    assert kept_wide == [
+        "turning: its activation is transposed",
+        "scaling: its product is scaled",
+        "stacked: a weight of rank 3",
+    ]
 
 
 def test_one_pair_serves_all_consumers_of_a_tensor():
