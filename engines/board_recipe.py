@@ -15,7 +15,7 @@ from jetlift.runtime import atomic, jsonform
 from jetlift.runtime.bundle import ENGINES_FOLDER
 from jetlift.runtime.errors import PassportError
 from jetlift.runtime.jsonform import field
-from jetlift.runtime.manifest import NAME, SHA256
+from jetlift.runtime.manifest import MODEL, NAME, SHA256
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,7 +76,7 @@ class BoardRecipe:
     target: str = field(doc="The board as a target, as in orin-nano-8gb", pattern=NAME)
     product: str = field(doc="NVIDIA's name of the board")
     compute_capability: str = field(doc="Of its GPU, as in 8.7")
-    model: str = field(doc="Model of the bundle", pattern=NAME)
+    model: str = field(doc="Model of the bundle", pattern=MODEL)
     bundle_sha256: str = field(doc="SHA-256 of the bundle's bundle.json", pattern=SHA256)
     expected: Expected = field(doc="The software the board should have")
     engines: tuple[PlannedEngine, ...] = field(doc="Every variant that was asked for")

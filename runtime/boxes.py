@@ -17,6 +17,7 @@ Rules:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,6 +98,15 @@ def cells(size_wh: Sequence[int], strides: Sequence[int]) -> tuple[Floats, Float
     return np.concatenate(corners).astype(np.float32), np.concatenate(sizes).astype(np.float32)
 
 
+@lru_cache(maxsize=16)
+def _known_cells(size_wh: tuple[int, ...], strides: tuple[int, ...]) -> tuple[Floats, Floats]:
+    """The cells of an input, made once; nobody may write into them."""
+    made = cells(size_wh, strides)
+    for array in made:
+        array.setflags(write=False)
+    return made
+
+
 def decode(raw: Floats, size_wh: Sequence[int], strides: Sequence[int]) -> Boxes:
     """One box per cell, unfiltered and in the cells' order (rules X2 and X3).
 
@@ -111,20 +121,36 @@ def decode(raw: Floats, size_wh: Sequence[int], strides: Sequence[int]) -> Boxes
     Raises:
         UsageError: The output is not of the form that the input's size asks for.
     """
-    corners, sizes = cells(size_wh, strides)
+    corners, sizes = _cells_of(raw, size_wh, strides)
+    scores, labels = _scored(raw)
+    return Boxes(_placed(raw, corners, sizes), scores, labels)
+
+
+def _cells_of(raw: Floats, size_wh: Sequence[int], strides: Sequence[int]) -> tuple[Floats, Floats]:
+    """The cells that a raw output is of; see `decode`."""
+    corners, sizes = _known_cells(tuple(size_wh), tuple(strides))
     if raw.ndim != 2 or len(raw) != len(corners) or raw.shape[1] <= BOX_COLUMNS:
         raise UsageError(
             f"The raw output is {list(raw.shape)}",
             expected=f"[{len(corners)}, 5 + classes] for an input of {size_wh[0]}x{size_wh[1]}",
         )
-    centres = (raw[:, 0:2] + corners) * sizes
-    most = np.log(np.finfo(np.float32).max / sizes) - 1
-    halves = np.exp(np.minimum(raw[:, 2:4], most)) * sizes / 2
+    return corners, sizes
+
+
+def _scored(raw: Floats) -> tuple[Floats, Ints]:
+    """Score and class of each cell (rule X3)."""
     classes = raw[:, BOX_COLUMNS:]
     labels = classes.argmax(axis=1)
     scores = raw[:, 4] * classes[np.arange(len(raw)), labels]
-    boxes_xyxy = np.concatenate([centres - halves, centres + halves], axis=1)
-    return Boxes(boxes_xyxy.astype(np.float32), scores.astype(np.float32), labels)
+    return scores.astype(np.float32, copy=False), labels
+
+
+def _placed(raw: Floats, corners: Floats, sizes: Floats) -> Floats:
+    """Box of each cell in the input's pixels (rule X2)."""
+    centres = (raw[:, 0:2] + corners) * sizes
+    most = np.log(np.finfo(np.float32).max / sizes) - 1
+    halves = np.exp(np.minimum(raw[:, 2:4], most)) * sizes / 2
+    return np.concatenate([centres - halves, centres + halves], axis=1).astype(np.float32)
 
 
 def find(raw: npt.NDArray[Any], size_wh: Sequence[int], spec: Detection) -> Boxes:
@@ -142,21 +168,28 @@ def find(raw: npt.NDArray[Any], size_wh: Sequence[int], spec: Detection) -> Boxe
         UsageError: The output is not of the form that the input's size asks for.
         EngineLibraryError: It holds NaN or infinity.
     """
-    if not np.isfinite(raw).all():
+    # An extreme of numbers is finite where all are, and needs no memory as np.isfinite does.
+    if raw.size and not np.isfinite([raw.min(), raw.max()]).all():
         raise EngineLibraryError(
             "The detector's output holds NaN or infinity",
             expected="Finite numbers",
             do="Try --precision fp32: where that is finite, this variant overflows",
         )
     rows = raw[0] if raw.ndim == 3 and len(raw) == 1 else raw
-    found = decode(rows.astype(np.float32, copy=False), size_wh, spec.strides)
-    above = found.of(found.scores >= spec.score_threshold)
+    rows = rows.astype(np.float32, copy=False)
+    corners, sizes = _cells_of(rows, size_wh, spec.strides)
+    scores, labels = _scored(rows)
+    chosen = np.flatnonzero(scores >= spec.score_threshold)  # the few that are worth placing
+    boxes_xyxy = _placed(rows[chosen], corners[chosen], sizes[chosen])
+    above = Boxes(boxes_xyxy, scores[chosen], labels[chosen])
     return above.of(suppress(above, spec.iou_threshold))
 
 
 def suppress(found: Boxes, iou_threshold: float) -> Ints:
     """Indices of the boxes that stay, best score first (rule X4)."""
     order = np.argsort(-found.scores, kind="stable")
+    if len(order) < 2:
+        return order
     sorted_boxes = found.of(order)
     overlaps = iou_matrix(sorted_boxes.boxes_xyxy, sorted_boxes.boxes_xyxy) > iou_threshold
     overlaps &= sorted_boxes.labels[:, None] == sorted_boxes.labels[None, :]
@@ -185,14 +218,19 @@ def iou(first_xyxy: npt.NDArray[Any], second_xyxy: npt.NDArray[Any]) -> Doubles:
     first, second = first_xyxy.astype(np.float64), second_xyxy.astype(np.float64)
     corner = np.maximum(first[..., :2], second[..., :2])
     opposite = np.minimum(first[..., 2:], second[..., 2:])
-    shared = np.clip(opposite - corner, 0, None).prod(axis=-1)
+    shared = _product(np.maximum(opposite - corner, 0))
     whole = _areas(first) + _areas(second) - shared
     ratio = np.divide(shared, whole, out=np.zeros_like(shared), where=shared > 0)
     return np.asarray(ratio, np.float64)
 
 
 def _areas(boxes_xyxy: Doubles) -> Doubles:
-    return np.asarray(np.clip(boxes_xyxy[..., 2:] - boxes_xyxy[..., :2], 0, None).prod(axis=-1))
+    return _product(np.maximum(boxes_xyxy[..., 2:] - boxes_xyxy[..., :2], 0))
+
+
+def _product(sides: Doubles) -> Doubles:
+    """Width times height; a reduction along so short an axis takes longer."""
+    return np.asarray(sides[..., 0] * sides[..., 1])
 
 
 def to_picture(boxes_xyxy: Floats, placement: Placement) -> Floats:

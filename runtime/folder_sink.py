@@ -36,6 +36,20 @@ RESULTS_NAME, ARRAYS_NAME = "results.jsonl", "results.npz"
 PICTURES_FOLDER, CAPTIONS_FOLDER, VIDEO_NAME = "pictures", "captions", "annotated.mp4"
 
 
+def refuse_taken(folder: Path) -> None:
+    """Refuse a folder that holds something already.
+
+    Raises:
+        InputError: It does.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(
+            f"{folder} is there already and not empty",
+            expected="A new folder, so that results of two runs never mix",
+            do="Choose another one with -o",
+        )
+
+
 class FolderSink:
     """Writes results into a folder (rules O1, O2). A Sink of the pipeline.
 
@@ -62,12 +76,7 @@ class FolderSink:
         endless: bool = False,
         mark: Mapping[str, object] | None = None,
     ) -> None:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(
-                f"{folder} is there already and not empty",
-                expected="A new folder, so that results of two runs never mix",
-                do="Choose another one with -o",
-            )
+        refuse_taken(folder)
         self._folder, self._label, self._video_fps = folder, label, video_fps
         self._endless, self._stack, self._written = endless, ExitStack(), 0
         self._warning = ", ".join(f"{name}: {value}" for name, value in (mark or {}).items())
@@ -85,9 +94,11 @@ class FolderSink:
         return SinkHealth(self.name, self._written)
 
     def __enter__(self) -> Self:
-        self._lines = self._stack.enter_context(JsonlSink(self._folder / RESULTS_NAME))
-        if not self._endless:
-            self._arrays = self._stack.enter_context(NpzSink(self._folder / ARRAYS_NAME))
+        with ExitStack() as stack:
+            self._lines = stack.enter_context(JsonlSink(self._folder / RESULTS_NAME))
+            if not self._endless:
+                self._arrays = stack.enter_context(NpzSink(self._folder / ARRAYS_NAME))
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(

@@ -26,6 +26,7 @@ from jetlift.runtime import opening
 from jetlift.runtime.auto_target import AUTO, choose_target
 from jetlift.runtime.bundle import Bundle
 from jetlift.runtime.closing import Closing
+from jetlift.runtime.drawing import with_warning
 from jetlift.runtime.errors import UsageError
 from jetlift.runtime.given import item_of
 from jetlift.runtime.manifest import ImagePreprocess
@@ -182,7 +183,11 @@ class LoadedTask(Closing):
     def draw(self, given: One) -> npt.NDArray[np.uint8] | None:
         """The outcome as a picture, uint8 [H, W, 3] in BGR; None where the task draws nothing."""
         item = self.item_of(given)
-        return self.task.draw(item, self.task.process(item))
+        drawn = self.task.draw(item, self.task.process(item))
+        if drawn is None or not self._mark:
+            return drawn
+        warning = ", ".join(f"{name}: {value}" for name, value in self._mark.items())
+        return with_warning(drawn, warning)
 
     def stream(
         self, source: str | Path | Sequence[str | Path], *, limit: int | None = None
@@ -198,6 +203,7 @@ class LoadedTask(Closing):
 
         Raises:
             InputError: It cannot be opened, or nothing in it could be read.
+            UsageError: The limit is below 1.
             JetliftError: What the task raises.
         """
         with closing(self.outcomes(source, limit=limit)) as every:
@@ -210,6 +216,8 @@ class LoadedTask(Closing):
         """Every input of a source with all that the task found; see `stream`."""
         given = [source] if isinstance(source, (str, Path)) else source
         names = [str(name) for name in given]
+        if limit is not None and limit < 1:
+            raise UsageError(f"Got a limit of {limit} inputs", expected="At least 1")
         takes = self.bundle.part(self.part)[1].preprocess
         if isinstance(takes, ImagePreprocess) and any(map(is_live, names)):
             with NewestFrames(open_frame_sources(names)) as live, closing(live.frames()) as frames:

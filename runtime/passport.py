@@ -21,7 +21,7 @@ from jetlift.runtime import atomic, jsonform
 from jetlift.runtime.errors import PassportError
 from jetlift.runtime.host import BoardState, Host, cuda_compute_capabilities, here
 from jetlift.runtime.jsonform import field
-from jetlift.runtime.manifest import NAME, SHA256
+from jetlift.runtime.manifest import MODEL, SHA256
 from jetlift.runtime.receipt import Receipt, Speed  # noqa: TC001 - jsonform reads the hints
 from jetlift.runtime.verdict import Verdict, judge
 
@@ -93,7 +93,7 @@ class Passport:
         pattern=SHA256,
     )
     bundle_sha256: str = field(doc="SHA-256 of the bundle's bundle.json", pattern=SHA256)
-    model: str = field(doc="Model of the bundle", pattern=NAME)
+    model: str = field(doc="Model of the bundle", pattern=MODEL)
     part: str = field(doc="Part of the model")
     variant: str = field(doc="Variant of the part, as in fp32, fp16, int8")
     target: str = field(doc="What the engine was built for")

@@ -19,7 +19,7 @@ from jetlift.runtime.errors import ArtefactError, InputError
 from jetlift.runtime.figure import Figure
 from jetlift.runtime.jsonform import field
 from jetlift.runtime.manifest import (
-    NAME,
+    MODEL,
     SHA256,
     DType,
     Fidelity,
@@ -223,7 +223,7 @@ class Record:
     measured_utc: str = field(doc="When the measuring began", pattern=UTC_SECOND)
     command: str = field(doc="The command line that measures the same again")
     packages: dict[str, str] = field(doc="Versions of the packages that took part")
-    model: str = field(doc="The bundle's model", pattern=NAME)
+    model: str = field(doc="The bundle's model", pattern=MODEL)
     bundle_sha256: str = field(doc="Hash of bundle.json, which names all others", pattern=SHA256)
     weights: Weights = field(doc="Where the bundle's weights come from")
     target: str = field(doc="Target, as in cpu")

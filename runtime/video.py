@@ -19,6 +19,7 @@ import numpy as np
 
 from jetlift.runtime import opencv
 from jetlift.runtime.errors import InputError
+from jetlift.runtime.reuse import ReusedMemory
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -76,8 +77,9 @@ def video_frames(path: Path | str) -> Generator[tuple[float, Picture], None, Non
     """
     with _opened(path) as capture:
         fps = _positive(capture, cv2.CAP_PROP_FPS)
-        last_s = -1.0
-        while (frame := next_picture(capture)) is not None:
+        last_s, memory, shape = -1.0, ReusedMemory(), (0, 0, 3)
+        while (frame := next_picture(capture, memory.empty(shape, np.uint8))) is not None:
+            shape = frame.shape
             time_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
             if time_s <= last_s:
                 time_s = last_s + (1 / fps if fps else 0.0)
@@ -123,10 +125,15 @@ def _opened(path: Path | str) -> Iterator[cv2.VideoCapture]:
         capture.release()
 
 
-def next_picture(capture: cv2.VideoCapture) -> Picture | None:
-    """The next picture of an open capture, uint8 [H, W, 3]; None where none comes any more."""
+def next_picture(capture: cv2.VideoCapture, memory: Picture | None = None) -> Picture | None:
+    """The next picture of an open capture, uint8 [H, W, 3]; None where none comes any more.
+
+    Args:
+        capture: It is open.
+        memory: Where the picture is put, if it is of its shape.
+    """
     with opencv.quiet():
-        delivered, frame = capture.read()
+        delivered, frame = capture.read(memory)
     return _bgr(frame) if delivered and frame is not None else None
 
 

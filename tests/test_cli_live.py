@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -22,6 +23,13 @@ from helpers.open_bundle import open_bundle
 from helpers.words_bundle import words_bundle
 
 from jetlift.__main__ import run
+from jetlift.cli.asked import Asked, LiveWords
+from jetlift.cli.live import Live
+from jetlift.cli.running import Run
+from jetlift.runtime.bundle import Bundle
+from jetlift.runtime.opening import Engines, compute_prompts
+from jetlift.runtime.view.desk import BusyError
+from jetlift.runtime.view.form import Prompting
 
 pytest.importorskip("openvino")
 pytest.importorskip("tokenizers")
@@ -51,7 +59,7 @@ def answered(capsys: pytest.CaptureFixture[str], code: int, *arguments: object) 
 def video(path: Path, frames: int = 12) -> Path:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (64, 48))
     for number in range(frames):
-        writer.write(np.full((48, 64, 3), number * 20, np.uint8))
+        writer.write(np.full((48, 64, 3), number * 20 % 256, np.uint8))
     writer.release()
     return path
 
@@ -176,8 +184,11 @@ class Child:
 
     def end(self) -> tuple[int, str]:
         """Wait for its end: exit code and standard output."""
-        out, _ = self.process.communicate(timeout=PATIENCE_S)
-        return self.process.returncode, out
+        assert self.process.stdout is not None
+        out = self.process.stdout.read()
+        code = self.process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)  # standard error is its alone: nothing of it goes elsewhere
+        return code, out
 
 
 @pytest.fixture
@@ -266,3 +277,68 @@ def test_words_are_changed_on_the_live_page(
               for label in json.loads(line)["labels"]]  # fmt: skip
     assert set(labels) == {"dog", "ear tag"}
     assert labels == sorted(labels)  # never back to the old words
+
+
+def test_a_reader_that_leaves_early_is_no_fault(words: Path, tmp_path: Path) -> None:
+    given = ["run", str(words), str(video(tmp_path / "v.mp4", 200)), *WORDS]
+    with subprocess.Popen(
+        [sys.executable, "-m", "jetlift", *given], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env=os.environ | {"PYTHONSAFEPATH": "1"},
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert json.loads(process.stdout.readline())["index"] == 0
+        process.stdout.close()
+        told = process.stderr.read()
+        process.wait(PATIENCE_S)
+    assert "fault" not in told
+    assert "sink" not in told
+
+
+@pytest.mark.parametrize(("source", "signals"), [("file", 1), ("camera", 2)])
+def test_a_run_that_is_ended_at_once_leaves_nothing_that_looks_finished(
+    words: Path, tmp_path: Path, children: list[Child], source: str, signals: int
+) -> None:
+    given = CAMERA if source == "camera" else video(tmp_path / "v.mp4", 20_000)
+    child = Child("run", words, given, *WORDS, "-o", tmp_path / "out")
+    children.append(child)
+    partial = tmp_path / "out" / "results.jsonl.partial"
+    deadline = time.monotonic() + PATIENCE_S
+    while not (partial.is_file() and partial.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for number in range(signals):
+        child.process.send_signal(signal.SIGINT)
+        if number + 1 < signals:
+            child.hear("draining")
+    code, _ = child.end()
+    assert code in ((130,) if source == "file" else (0, 130)), "".join(child.told)
+    if code:  # a camera's run may have ended well between the two signals
+        assert [path.name for path in (tmp_path / "out").iterdir()] == [partial.name]
+
+
+def test_an_age_limit_is_refused_for_files(
+    capsys: pytest.CaptureFixture[str], words: Path, tmp_path: Path
+) -> None:
+    shots = video(tmp_path / "v.mp4")
+    _, told = answered(capsys, 2, "run", words, shots, *WORDS, "--max-age", 5)
+    assert "not live" in told
+
+
+def test_words_and_a_new_bundle_never_meet(detector: Path) -> None:
+    reopened = partial(Bundle.open, detector)
+    engines = Engines("cpu", None, None)
+    templates = ("one {}",)
+    prompts = compute_prompts(reopened(), ("dog",), engines, lambda _: None, templates=templates)
+    asked = Asked(reopened(), "detect", None, engines, {"prompts": prompts}, (CAMERA,), 2, None,
+                  Live(), reopen=reopened)  # fmt: skip
+    with Run(asked) as run_:
+        words = LiveWords(asked, run_._holder, lambda: run_._opened).prompting()
+        assert isinstance(words, Prompting)
+        new = run_._reopen()
+        with pytest.raises(BusyError, match="opened again"):
+            words.change(["ear tag"])
+        run_._exchange(new)
+        words.change(["ear tag"])
+        assert words.current() == ("ear tag",)
+        assert asked.artefacts["prompts"].head.templates == templates
+        assert run_.go().done == 2

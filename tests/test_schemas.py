@@ -6,6 +6,7 @@ Run this file as a script to write them anew: python tests/test_schemas.py
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from jetlift.engines.board_recipe import BoardRecipe
 from jetlift.engines.matrix_form import Matrix
 from jetlift.engines.matrix_table import Table
+from jetlift.export.recipes import RECIPES
 from jetlift.runtime import jsonform
 from jetlift.runtime.budget_form import BudgetFile
 from jetlift.runtime.host import HostFile
@@ -89,6 +91,13 @@ def test_the_golden_bundle_obeys_the_published_schema() -> None:
     golden = ROOT / "tests" / "runtime" / "golden" / "bundle.json"
     schema = json.loads((FOLDER / "bundle.schema.json").read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator(schema).validate(json.loads(golden.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("form", [Manifest, Passport, Record, BoardRecipe])
+def test_every_model_of_the_zoo_may_stand_in_every_form(form: type) -> None:
+    pattern = jsonform.schema(form, title="")["properties"]["model"]["pattern"]
+    refused = [name for name in RECIPES if re.search(pattern, name) is None]
+    assert refused == []
 
 
 if __name__ == "__main__":

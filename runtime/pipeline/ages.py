@@ -5,6 +5,7 @@ Rules:
         the true one (nearest rank) however many there were. Smallest, largest and mean are exact.
     G2  Below 1 us and above some hours everything shares a bucket; the exact ends still bound it.
     G3  One thread adds, any thread reads.
+    G4  Durations that are kept themselves are the latest so many, eight bytes each.
 """
 
 from __future__ import annotations
@@ -73,6 +74,30 @@ def _at_rank(ranks: np.ndarray[tuple[int], np.dtype[np.int64]], share: float, to
 
 def _middle_ms(bucket: int) -> float:
     return _LOWEST_MS * float(_GROWTH ** (bucket + 0.5))
+
+
+class Latest:
+    """The latest durations, in milliseconds (rules G3 and G4).
+
+    Args:
+        most: How many are kept.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._kept_ms, self._count, self._lock = np.zeros(most), 0, threading.Lock()
+
+    def add(self, duration_ms: float) -> None:
+        """Keep one, in the place of the oldest where there are too many."""
+        with self._lock:
+            self._kept_ms[self._count % len(self._kept_ms)] = duration_ms
+            self._count += 1
+
+    def all(self) -> tuple[float, ...]:
+        """Those that are kept, oldest first."""
+        with self._lock:
+            most, count = len(self._kept_ms), self._count
+            kept_ms = np.roll(self._kept_ms, -count) if count > most else self._kept_ms[:count]
+            return tuple(kept_ms.tolist())
 
 
 class Rate:

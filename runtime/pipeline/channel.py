@@ -39,13 +39,13 @@ class Channel(Generic[T]):
         """Hand over one item, and wait for room.
 
         Returns:
-            False where the channel was aborted and the item is lost.
+            False where the channel was aborted; the item is then taken, or among those `left`.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._aborted or len(self._items) < max(1, self._room))
+            self._items.append(item)
             if self._aborted:
                 return False
-            self._items.append(item)
             self._put += 1
             mine = self._put
             self._changed.notify_all()
@@ -90,6 +90,14 @@ class Channel(Generic[T]):
         with self._changed:
             self._aborted = True
             self._changed.notify_all()
+
+    def left(self) -> list[T]:
+        """What nobody will take any more, once it is aborted; each item is given out once."""
+        with self._changed:
+            items = list(self._items) if self._aborted else []
+            if self._aborted:
+                self._items.clear()
+            return items
 
 
 class Intake(Generic[T]):

@@ -101,7 +101,10 @@ class SourceFeeder:
         """See Feeder.parcels."""
         for item in self._source.frames():
             captured_s = getattr(item, "captured_s", None)
-            yield TaskParcel(item, self._clock.now_s() if captured_s is None else captured_s)
+            if captured_s is None:
+                yield TaskParcel(item, self._clock.now_s())
+            else:
+                yield TaskParcel(item, captured_s, perishable=True)
 
     def close(self) -> None:
         """See Feeder.close."""

@@ -8,14 +8,17 @@ Rules:
     N3  `drain` takes nothing more from the sources and finishes what was taken.
     N4  Where a limit is set, a stage that works on one batch for longer is a failure.
     N5  `run_inline` does the same with no thread at all, one item after another.
-    N6  An item that became too old before it reached the stage that is worth it is dropped and
-        counted as stale, where a limit is set.
+    N6  A perishable item that became too old before it reached the stage that is worth it is
+        dropped and counted as stale, where a limit is set.
     N7  A live line begins a frame as late as it may (station.py, rule B2).
+    N8  Whatever a stage has begun and that goes no further is dropped, so that what it holds is
+        given back: what a stage failed of, and what waited between stages when the line ended.
 """
 
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Generic
 
@@ -25,19 +28,18 @@ from jetlift.runtime.errors import JetliftError, MachineError, StageError, Usage
 from jetlift.runtime.pipeline.ages import Ages
 from jetlift.runtime.pipeline.channel import Channel, Intake
 from jetlift.runtime.pipeline.form import StageSummary
-from jetlift.runtime.pipeline.line_form import Feeder, LineOptions, P, Stage
+from jetlift.runtime.pipeline.line_form import Feeder, LineOptions, P, Stage, Told, drop_all
 from jetlift.runtime.pipeline.station import Station, Turn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from types import TracebackType
 
 CAPTURE = "capture"
 _POLL_S = 0.2
 
 
 class Line(Closing, Generic[P]):
-    """Feeders, then stages in a row (rules N1 to N6).
+    """Feeders, then stages in a row (rules N1 to N8).
 
     Args:
         feeders: Where parcels come from, each in a thread of its own.
@@ -72,9 +74,9 @@ class Line(Closing, Generic[P]):
         self._alive = 0
         self._started_s: float | None = None
         self._ended_s: float | None = None
-        self._stopping = False
+        self._stopping = self._aborted = False
+        self._stale = 0
         self.failure: StageError | None = None
-        self.stale = 0
 
     def start(self) -> None:
         """Start every thread."""
@@ -89,7 +91,7 @@ class Line(Closing, Generic[P]):
 
     def _thread(self, name: str, body: Callable[[], None]) -> None:
         def run() -> None:
-            with _Told(self, name):
+            with Told(self.left, name):
                 body()
 
         self._threads.append(threading.Thread(target=run, name=f"jetlift {name}", daemon=True))
@@ -120,16 +122,28 @@ class Line(Closing, Generic[P]):
         onward = self._channels[number] if number < len(self._channels) else None
         try:
             while (batch := self._gather(number)) is not None:
-                fresh = self._fresh(number, batch)
-                made = station.work(fresh, self._clock) if fresh else []
+                made = self._worked(number, batch)
                 self._tell_turn()
-                for parcel in made:
+                for place, parcel in enumerate(made):
                     if onward is not None and not onward.put(parcel):
+                        drop_all(made[place + 1 :])  # this one is the channel's (rule N8)
                         return
                     station.given += 1
         finally:
             if onward is not None:
                 onward.close()
+
+    def _worked(self, number: int, batch: list[P]) -> list[P]:
+        """What a stage makes of a batch; what it fails of is dropped (rule N8)."""
+        try:
+            fresh = self._fresh(number, batch)
+            if fresh:
+                return self._stations[number].work(fresh, self._clock)
+        except BaseException:
+            drop_all(batch)
+            raise
+        self._stations[number].rest()
+        return []
 
     def _gather(self, number: int) -> list[P] | None:
         """The next parcel and those that come within the stage's patience; None at the end."""
@@ -162,12 +176,11 @@ class Line(Closing, Generic[P]):
         if limit_s is None or number > self._options.costly:
             return batch
         now_s = self._clock.now_s()
-        fresh = [parcel for parcel in batch if now_s - parcel.since_s <= limit_s]
-        for parcel in batch:
-            if now_s - parcel.since_s > limit_s:
-                parcel.drop()
-                self.stale += 1
-        return fresh
+        stale = [it for it in batch if it.perishable and now_s - it.since_s > limit_s]
+        drop_all(stale)
+        with self._lock:  # several stages count
+            self._stale += len(stale)
+        return [parcel for parcel in batch if parcel not in stale]
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until everything is done or something failed (rule N4).
@@ -205,34 +218,50 @@ class Line(Closing, Generic[P]):
         for feeder in self._feeders:
             feeder.close()
 
+    def abort(self) -> None:
+        """End it now, and let `wait` return; the threads are joined by `close`."""
+        if not self._ended.is_set():
+            self._aborted = True
+        self._halted()
+
+    @property
+    def aborted(self) -> bool:
+        """Whether `abort` came before its end."""
+        return self._aborted
+
     def close(self) -> None:
         """End every thread, at once if it has to be (rule N2). A second call does nothing.
 
         Raises:
             MachineError: A thread could not be ended and nothing else failed.
         """
-        self._halt()
+        self._halted()
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(self._options.grace_s)
+        for channel in self._channels:
+            drop_all(channel.left())
         hanging = [thread.name for thread in self._threads if thread.is_alive()]
         if hanging and self.failure is None:
             raise MachineError(
-                f"{', '.join(hanging)} did not end within {self._options.grace_s:g} s",
+                f"Threads ({', '.join(hanging)}) did not end within {self._options.grace_s:g} s",
                 expected="A library that returns from its calls",
                 do="End this process; check the device's log for what it waits for",
             )
 
-    def _halt(self) -> None:
-        self._stopping = True
-        self._tell_turn()
-        self._intake.abort()
-        for channel in self._channels:
-            channel.abort()
-        for feeder in self._feeders:
-            feeder.close()
-        for station in self._stations:
-            station.stage.interrupt()
+    def _halted(self) -> None:
+        """Have everybody end, even where telling one of them fails; then `wait` returns."""
+        with ExitStack() as stack:
+            stack.callback(self._ended.set)
+            for station in self._stations:
+                stack.callback(station.stage.interrupt)
+            for feeder in self._feeders:
+                stack.callback(feeder.close)
+            self._stopping = True
+            self._tell_turn()
+            self._intake.abort()
+            for channel in self._channels:
+                channel.abort()
 
     def _fail(self, name: str, error: BaseException) -> None:
         """Keep the first failure and end the line (rule N1)."""
@@ -241,8 +270,7 @@ class Line(Closing, Generic[P]):
             if first:
                 self.failure = StageError(name, error)
         if first:
-            self._halt()
-            self._ended.set()
+            self._halted()
 
     def left(self, name: str, error: BaseException | None) -> None:
         """A thread has ended, by an error or without."""
@@ -269,14 +297,14 @@ class Line(Closing, Generic[P]):
                     batch = [parcel]
                     for number, station in enumerate(self._stations):
                         name = station.stage.name
-                        batch = self._fresh(number, batch)
-                        batch = station.work(batch, self._clock) if batch else []
+                        batch = self._worked(number, batch) if batch else []
                     name = f"capture {feeder.name}"
             except JetliftError as error:
                 self.failure = StageError(name, error)
                 raise
             finally:
                 self._ended_s = self._clock.now_s()
+        self._ended.set()
 
     @property
     def running_s(self) -> float:
@@ -293,6 +321,12 @@ class Line(Closing, Generic[P]):
         return max((now_s - since_s for since_s in begun if since_s is not None), default=0.0)
 
     @property
+    def stale(self) -> int:
+        """Items that were too old (rule N6)."""
+        with self._lock:
+            return self._stale
+
+    @property
     def dropped(self) -> int:
         """Frames of live sources that a newer one replaced."""
         return self._intake.dropped
@@ -304,22 +338,3 @@ class Line(Closing, Generic[P]):
             busy = min(1.0, self._capture_s / running_s) if running_s > 0 else 0.0
             captured = StageSummary(CAPTURE, self._captured, busy, None, self._capture.summary())
         return (captured, *(station.summary(running_s) for station in self._stations))
-
-
-class _Told:
-    """The edge of a thread: however it ends, the line is told, and nothing is printed."""
-
-    def __init__(self, line: Line[P], name: str) -> None:
-        self._left, self._name = line.left, name
-
-    def __enter__(self) -> None:
-        """Nothing to begin with."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool:
-        self._left(self._name, error)
-        return True

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from jetlift.runtime.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from types import TracebackType
 
 
 class Parcel(Protocol):
@@ -16,12 +17,14 @@ class Parcel(Protocol):
 
     Attributes:
         since_s: The moment that its age begins.
+        perishable: Whether it is worth less with age, as what a camera saw.
         ages_ms: Its age at the end of each stage so far.
         worked_ms: Time that stages worked on it so far, waiting left out; its share where several
             were worked on at once.
     """
 
     since_s: float
+    perishable: bool
     ages_ms: dict[str, float]
     worked_ms: float
 
@@ -81,7 +84,7 @@ class LineOptions:
         live: Whether fresh matters more than complete: nothing waits between stages (channel.py,
             rule C3).
         room: Items that wait between two stages, where not live.
-        max_age_s: Items older than this are not worth the stage `costly` (rule N6).
+        max_age_s: Perishable items older than this are not worth the stage `costly` (rule N6).
         costly: Index of that stage.
         hang_limit_s: Longest that a stage may work on one batch (rule N4).
         grace_s: How long `close` waits for threads to end.
@@ -101,3 +104,33 @@ class LineOptions:
                 raise UsageError(f"Got {name} of {value}", expected="A time above 0, in seconds")
         if self.room < 1:
             raise UsageError(f"Got room for {self.room} items", expected="1 or more")
+
+
+def drop_all(parcels: Sequence[Parcel]) -> None:
+    """They go no further."""
+    for parcel in parcels:
+        parcel.drop()
+
+
+class Told:
+    """The edge of a thread: however it ends, that is told, and nothing is printed.
+
+    Args:
+        left: Called with the name, and with what it failed of, if with anything.
+        name: What the thread does.
+    """
+
+    def __init__(self, left: Callable[[str, BaseException | None], None], name: str) -> None:
+        self._left, self._name = left, name
+
+    def __enter__(self) -> None:
+        """Nothing to begin with."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        self._left(self._name, error)
+        return True

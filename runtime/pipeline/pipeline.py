@@ -4,7 +4,8 @@
         snapshot = Pipeline([camera], holder, [JsonlOut("results.jsonl")]).run()
 
 Rules:
-    P1  Live sources: the newest frame is taken, others are dropped and counted. Files: nothing is.
+    P1  Live sources: the newest frame is taken, others are dropped and counted, as are those that
+        are too old where a limit is set. Files: nothing is.
     P2  A limit ends the run after so many items have been taken; what was taken is finished.
     P3  Whatever ends the run, sources are closed and sinks are told whether it went well, so that
         no file looks finished that is not.
@@ -13,8 +14,6 @@ Rules:
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING
 from jetlift.runtime.clock import SYSTEM_CLOCK, Clock
 from jetlift.runtime.errors import InputError, UsageError
 from jetlift.runtime.pipeline import task_stages
-from jetlift.runtime.pipeline.ages import Rate
+from jetlift.runtime.pipeline.ages import Latest, Rate
 from jetlift.runtime.pipeline.feeders import SourceFeeder
 from jetlift.runtime.pipeline.form import Result, Snapshot
 from jetlift.runtime.pipeline.line import Line
@@ -84,7 +83,8 @@ class Pipeline:
         told: Called with every result after the sinks, by the last stage's thread.
 
     Raises:
-        UsageError: There is no source, or a live one is to be run in one thread.
+        UsageError: There is no source, a live one is to be run in one thread, or there is a limit
+            of age and none of them is live.
     """
 
     def __init__(
@@ -102,11 +102,17 @@ class Pipeline:
         self._sources, self._sinks, self._clock, self._probe = sources, sinks, clock, probe
         self._told, self._done, self._taken = told, 0, 0
         self._rate, self._skips = Rate(), Skips()
-        self._item_ms, self._lock = deque[float](maxlen=_ITEMS_AT_MOST), threading.Lock()
+        self._item_ms = Latest(_ITEMS_AT_MOST)
         self._live = any(source.live for source in sources)
         if self._live and not asked.overlap:
             raise UsageError(
                 "A live source was to be run in one thread", expected="Overlapped stages for it"
+            )
+        if asked.max_age_s is not None and not self._live:
+            raise UsageError(
+                "Got a limit of age for inputs that are not live",
+                expected="A camera or stream; of files nothing is left out",
+                do="Leave the limit out",
             )
         self._infer = InferStage(self._skips, most=asked.batch, patience_s=asked.batch_wait_s)
         self._line = Line[TaskParcel](
@@ -131,7 +137,7 @@ class Pipeline:
             self._infer,
             task_stages.finish_stage(skips, mark),
             *([task_stages.draw_stage(skips, self._sinks, mark)] if self._sinks else []),
-            task_stages.sink_stage(skips, self._sinks, self._count),
+            task_stages.sink_stage(self._sinks, self._count),
         ]
 
     def _admit(self) -> bool:
@@ -146,8 +152,7 @@ class Pipeline:
 
     def _count(self, result: Result, worked_ms: float) -> None:
         self._done += 1
-        with self._lock:
-            self._item_ms.append(worked_ms)
+        self._item_ms.add(worked_ms)
         self._rate.add(self._clock.now_s())
         if self._told is not None:
             self._told(result)
@@ -165,14 +170,19 @@ class Pipeline:
             StageError: A source, a stage or a sink failed; the first to fail. In one thread what it
                 failed of is raised itself.
             InputError: Not one of the inputs could be used.
+            KeyboardInterrupt: `abort` was called.
         """
         with ExitStack() as stack:
+            for source in self._sources:  # closed even where a sink cannot be opened (rule P3)
+                stack.callback(source.close)
             for sink in self._sinks:
                 stack.enter_context(sink)
             if self._options.overlap:
                 self._run_overlapped(tick)
             else:
-                self._run_here()
+                self._line.run_inline()
+            if self._line.aborted:
+                raise KeyboardInterrupt
             if not self._done and self._skips.count:
                 raise _nothing_used(self._skips)
         return self.snapshot()
@@ -186,20 +196,13 @@ class Pipeline:
         if line.failure is not None:
             raise line.failure
 
-    def _run_here(self) -> None:
-        try:
-            self._line.run_inline()
-        finally:
-            for source in self._sources:
-                source.close()
-
     def stop(self) -> None:
         """Take nothing more and finish what was taken. Any thread may call it."""
         self._line.drain()
 
     def abort(self) -> None:
-        """End it now; what is under way is lost. Any thread but the pipeline's own may call it."""
-        self._line.close()
+        """End it now: what is under way is lost, and `run` raises. Any thread may call it."""
+        self._line.abort()
 
     @property
     def longest_busy_s(self) -> float:
@@ -214,8 +217,7 @@ class Pipeline:
     @property
     def item_ms(self) -> tuple[float, ...]:
         """Per item, the latest hundred thousand, the time that stages before the sinks took."""
-        with self._lock:
-            return tuple(self._item_ms)
+        return self._item_ms.all()
 
     @property
     def threads(self) -> dict[str, int]:

@@ -74,6 +74,10 @@ class Station(Generic[P]):
             self.age.add(age_ms)
         return made
 
+    def rest(self) -> None:
+        """Nothing of a batch that was begun is worth the work."""
+        self.since_s = None
+
     def summary(self, running_s: float) -> StageSummary:
         """What it did so far."""
         busy = min(1.0, self.busy_s / running_s) if running_s > 0 else 0.0

@@ -2,7 +2,7 @@
 
 Rules:
     T1  An input that cannot be used is counted and named, and the rest goes on; any other error
-        ends the line.
+        ends the line, as does every error of a sink.
     T2  Items share a run of the engine where it takes several, they are of one task, and their
         feeds are alike; what one item gets of it has the shape that a run of its own gives.
     T3  A task that does not come in steps is run whole, in the stage `infer`.
@@ -42,6 +42,7 @@ class TaskParcel:
 
     item: Item
     since_s: float
+    perishable: bool = False
     ages_ms: dict[str, float] = field(default_factory=dict)
     worked_ms: float = 0.0
     lease: Lease | None = None
@@ -91,15 +92,23 @@ class Skips:
 
 
 class OneByOne:
-    """A stage that does one item after another (rule T1)."""
+    """A stage that does one item after another (rule T1).
+
+    Args:
+        name: What it does.
+        skips: Takes inputs that cannot be used; None where an InputError is not about the input.
+        do: Does it; False where the item goes no further.
+    """
 
     most, patience_s = 1, 0.0
 
-    def __init__(self, name: str, skips: Skips, do: Callable[[TaskParcel], bool]) -> None:
+    def __init__(self, name: str, skips: Skips | None, do: Callable[[TaskParcel], bool]) -> None:
         self.name, self._skips, self._do = name, skips, do
 
     def work(self, parcels: list[TaskParcel]) -> list[TaskParcel]:
         """See Stage.work."""
+        if self._skips is None:
+            return [parcel for parcel in parcels if self._do(parcel)]
         return [parcel for parcel in parcels if _done(self._do, parcel, self._skips)]
 
     def interrupt(self) -> None:
@@ -161,9 +170,7 @@ def draw_stage(skips: Skips, sinks: Sequence[Sink], mark: Mapping[str, object]) 
     return OneByOne("draw", skips, draw)
 
 
-def sink_stage(
-    skips: Skips, sinks: Sequence[Sink], told: Callable[[Result, float], None]
-) -> OneByOne:
+def sink_stage(sinks: Sequence[Sink], told: Callable[[Result, float], None]) -> OneByOne:
     """Gives each sink the result, and tells it with the time that stages worked on it."""
 
     def sink(parcel: TaskParcel) -> bool:
@@ -176,7 +183,7 @@ def sink_stage(
         parcel.drop()
         return True
 
-    return OneByOne("sink", skips, sink)
+    return OneByOne("sink", None, sink)
 
 
 class InferStage:

@@ -12,9 +12,8 @@ Rules:
     O5  An engine file is mapped, not read: its pages are shared and need no second copy. OpenVINO
         keeps no hold of the mapping, so the session does, until everything that reads it is gone.
     O6  There is one Core per process, and it stays. Each Core gives its thread a signal stack and
-        on its way out puts back the one before; Cores that go in the order they came leave a stack
-        that is freed already, and the next Ctrl-C is a segmentation fault (OpenVINO 2025.3 to
-        2026.4, `SigAltStackSetup` of its CPU plugin).
+        on its way out puts back the one before; Cores that go in the order they came leave a freed
+        stack, and the next Ctrl-C is a segmentation fault (2025.3 to 2026.4, `SigAltStackSetup`).
 """
 
 from __future__ import annotations
@@ -36,6 +35,7 @@ from jetlift.runtime.errors import (
     UnknownNameError,
 )
 from jetlift.runtime.manifest import TensorSpec
+from jetlift.runtime.reuse import ReusedMemory
 from jetlift.runtime.session.base import EngineInfo
 from jetlift.runtime.session.common import SessionBase, check_threads, in_place, named_by
 from jetlift.runtime.session.openvino_unsigned import count_from_zero
@@ -70,6 +70,7 @@ class OpenVINOSession(SessionBase):
         super().__init__(info, inputs, outputs)
         # In this order, since an object that nobody closes lets go of the first first (rule O5).
         self._request = compiled.create_infer_request()
+        self._memory = [ReusedMemory() for _ in outputs]
         self.compiled = compiled
         self._content = content
 
@@ -132,8 +133,9 @@ class OpenVINOSession(SessionBase):
     def _compute(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         arrays = {i: in_place(feeds[spec.name]) for i, spec in enumerate(self._inputs)}
         with failures("run the graph"):
-            results = self._request.infer(arrays, share_inputs=True, share_outputs=False)
-        return {spec.name: results[index] for index, spec in enumerate(self._outputs)}
+            results = self._request.infer(arrays, share_inputs=True, share_outputs=True)
+        rows = zip(self._outputs, self._memory, strict=True)
+        return {spec.name: memory.copy(results[i]) for i, (spec, memory) in enumerate(rows)}
 
     def _release(self) -> None:
         del self._request

@@ -46,7 +46,7 @@ PROGRAM = "gst-launch-1.0"
 TIMEOUT_S, END_S = 5.0, 2.0
 _FIRST_TIMEOUT_S = 20.0  # the first run after an installation scans every plugin
 _SINK = "jetlift_out"
-_CAPS = re.compile(rf"GstFdSink:{_SINK}\.GstPad:sink: caps = (video/x-raw.*)")
+_CAPS = re.compile(rf"GstFdSink:{_SINK}\.GstPad:sink: caps = (video/x-raw.*)\n")
 _SIDE = r"\b{}=\(int\)(\d+)"
 _LEAST_PIPE_BYTES, _MOST_PIPE_BYTES = 4096, 1 << 20  # Linux lets users have up to 1 MiB
 _TEXT_KEPT = 20_000
@@ -109,11 +109,13 @@ class PipelineLink:
         self._lock = threading.Lock()
         self._wakers: tuple[int, ...] = os.pipe()
         self._data = self._said = -1
-        self._text, self._size_wh = "", (0, 0)
+        self._talks = False  # whether gst-launch may still say something
+        self._text, self._size_wh, self._early = "", (0, 0), bytearray()
 
     def open(self) -> None:
         """See Link.open."""
         self._data, into = os.pipe()
+        fcntl.fcntl(self._data, fcntl.F_SETPIPE_SZ, _LEAST_PIPE_BYTES)  # it can grow, not shrink
         command = [PROGRAM, "-v", *self._words, *_BEHIND, "fdsink", f"name={_SINK}"]
         command += [f"fd={into}", "sync=false"]
         try:
@@ -126,10 +128,8 @@ class PipelineLink:
         finally:
             os.close(into)
         if self._process.stdout is not None:
-            self._said = self._process.stdout.fileno()
-        while not all(self._size_wh):
-            if not self._listen(_FIRST_TIMEOUT_S, self._said):
-                raise self._loss()
+            self._said, self._talks = self._process.stdout.fileno(), True
+        self._await_size()
         least = self._size_wh[0] * self._size_wh[1] * 3
         room = min(max(1 << (least.bit_length() - 1), _LEAST_PIPE_BYTES), _MOST_PIPE_BYTES)
         fcntl.fcntl(self._data, fcntl.F_SETPIPE_SZ, room)  # rule G2
@@ -140,8 +140,7 @@ class PipelineLink:
         stride = -(-width * 3 // 4) * 4  # GStreamer begins each row at a multiple of 4
         content, at, began_s = memoryview(bytearray(stride * height)), 0, 0.0
         while at < len(content):
-            self._listen(self._timeout_s, self._data)
-            got = os.readv(self._data, [content[at:]])
+            got = self._fill(content[at:])
             if not got:
                 self._check_end()
                 return None
@@ -165,32 +164,63 @@ class PipelineLink:
         process, self._process = self._process, None
         if process is not None:
             process.send_signal(signal.SIGINT)
+        if self._data != -1:
             os.close(self._data)  # a pipeline that waits to write notices
+            self._data = -1
+        if process is not None:
             try:
                 process.communicate(timeout=END_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.communicate()
 
-    def _listen(self, seconds: float, awaited: int) -> bool:
-        """Wait for the pipeline to deliver on a descriptor; take what it says meanwhile.
+    def _await_size(self) -> None:
+        """Wait until the pipeline tells its size (rule G1).
+
+        Pictures are taken meanwhile: gst-launch tells nothing more while the pipe is full.
+        """
+        awaited = {self._data, self._said}
+        while not all(self._size_wh):
+            if not awaited:
+                raise self._loss()
+            ready = self._listen(_FIRST_TIMEOUT_S, awaited)
+            if self._data in ready:
+                content = os.read(self._data, _MOST_PIPE_BYTES)
+                self._early += content
+                awaited -= set() if content else {self._data}
+            awaited -= set() if self._said in awaited and self._talks else {self._said}
+
+    def _fill(self, room: memoryview) -> int:
+        """Put what comes into a place for it; how many bytes, none where the pipe ended."""
+        if self._early:
+            early = self._early[: len(room)]
+            room[: len(early)] = early
+            del self._early[: len(early)]
+            return len(early)
+        self._listen(self._timeout_s, {self._data})
+        return os.readv(self._data, [room])
+
+    def _listen(self, seconds: float, awaited: set[int]) -> set[int]:
+        """Wait for the pipeline to deliver on one of these; take what it says meanwhile.
 
         Returns:
-            Whether there is more to come on what it says.
+            Those on which something came, or that ended.
 
         Raises:
             LostError: It delivered nothing for so long, or somebody hung up.
         """
+        until_s = self._clock.now_s() + seconds
         while True:
-            ready = _ready({self._wakers[0], awaited, self._said} - {-1}, seconds)
+            watched = awaited | {self._wakers[0]} | ({self._said} if self._talks else set())
+            ready = _ready(watched, max(0.0, until_s - self._clock.now_s()))
             if self._wakers[0] in ready:
                 raise LostError("it was closed")
             if not ready:
                 raise LostError(f"no picture came for {seconds:g} s")
-            if self._said in ready and not self._take_words():
-                self._said = -1
-            if awaited in ready:
-                return self._said != -1
+            if self._said in ready:
+                self._talks = self._take_words()
+            if ready & awaited:
+                return ready & awaited
 
     def _take_words(self) -> bool:
         """Take what gst-launch says; whether it may say more (rule G1)."""

@@ -7,7 +7,7 @@ import sys
 
 UNEXPECTED = 70  # EX_SOFTWARE: none of the documented codes, since nobody foresaw it
 INTERRUPTED = 130
-_INTERRUPTED = "Interrupted. Nothing half-written was left behind."
+_INTERRUPTED = "Interrupted. Nothing that was not finished has the name of something finished."
 
 
 def main() -> None:

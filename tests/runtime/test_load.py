@@ -235,6 +235,23 @@ def test_random_weights_are_marked_or_refused(tmp_path: Path, pictures: Path) ->
         assert [item["weights"] for item in task.stream(pictures)] == ["random"] * 3
 
 
+def test_a_picture_of_random_weights_says_so(tmp_path: Path, pictures: Path) -> None:
+    words = words_bundle(tmp_path / "words", random=True)
+    with load(words, prompts=["a", "b"], allow_random=True) as task:
+        item = task.item_of(pictures / "0.png")
+        plain = task.task.draw(item, task.process(item))
+        drawn = task.draw(pictures / "0.png")
+    assert plain is not None
+    assert drawn is not None
+    assert drawn.shape[0] > plain.shape[0]  # the strip with the warning
+
+
+@pytest.mark.parametrize("source", ["synthetic://160x120@100", "pictures"])
+def test_a_limit_below_one_is_refused(embed: LoadedTask, source: str) -> None:
+    with pytest.raises(UsageError, match="limit of 0"):
+        next(embed.stream(source, limit=0))
+
+
 def test_what_is_no_bundle_or_no_task(bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a bundle"):
         load(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,9 @@ class Asked:
         live: Everything else.
         reopen: Opens the bundle again for a reload, with the artefacts of then.
         show: Called with each result's fields where they go to standard output.
+        mark: Fields to add to every result.
+        changing: Held while the task is exchanged or gets other words, which must not meet: the
+            words' task would rest on engines that are closed.
     """
 
     bundle: Bundle
@@ -51,6 +55,7 @@ class Asked:
     reopen: Callable[[], Bundle]
     show: Callable[[dict[str, Any]], None] | None = None
     mark: dict[str, str] = field(default_factory=dict)
+    changing: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass
@@ -152,12 +157,30 @@ class LiveWords:
         """Compute the features of other words, and use them from the next frame on.
 
         The text part's engine is in memory for as long as that takes; the others stay as they are.
+
+        Raises:
+            BusyError: The bundle is being opened again.
+            JetliftError: What computing them raises.
         """
+        from jetlift.runtime.view.desk import BusyError
+
+        if not self._asked.changing.acquire(blocking=False):
+            raise BusyError("The bundle is being opened again", do="Try again in a moment")
+        try:
+            self._change_now(words)
+        finally:
+            self._asked.changing.release()
+
+    def _change_now(self, words: list[str]) -> None:
         from jetlift.runtime.opening import compute_prompts
         from jetlift.runtime.tasks import needs_every_part, open_task
 
         opened, asked = self._opened(), self._asked
-        made = compute_prompts(opened.bundle, words, asked.engines, console.say)
+        before = asked.artefacts.get("prompts")
+        templates = () if before is None else before.head.templates
+        made = compute_prompts(
+            opened.bundle, words, asked.engines, console.say, templates=templates
+        )
         given = asked.artefacts | {"prompts": made}
         if needs_every_part(asked.task):
             given["others"] = {item.part: item.session for item in opened.engines[1:]}

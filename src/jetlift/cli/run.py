@@ -180,8 +180,11 @@ class Ends:
 
 def _run(what: What, said: Said, ends: Ends) -> None:
     """Open all that was asked for, run it, and tell what came of it."""
+    from jetlift.runtime.folder_sink import refuse_taken
     from jetlift.runtime.opening import open_artefacts
 
+    if ends.out is not None:
+        refuse_taken(ends.out)  # before engines are loaded, which takes a while
     artefacts, fixed = open_artefacts(what.fit, what.index)
     engines = replace(what.engines, precision=what.engines.precision or fixed)
     opened = open_bundle(what.folder, allow_random=what.allow_random)

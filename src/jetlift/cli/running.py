@@ -46,6 +46,7 @@ class Run:
         self._asked, self._judge = asked, Judge(asked.live)
         self._stack, self._first = contextlib.ExitStack(), True
         self._request: Callable[[], None] | None = None
+        self._unread: BrokenPipeError | None = None
         with contextlib.ExitStack() as unwinding:
             unwinding.callback(self._stack.close)
             self._notifier = _starting()
@@ -113,12 +114,21 @@ class Run:
         return sum(known) if limit is None else min(limit, sum(known))
 
     def _assemble(self) -> Pipeline:
+        from jetlift.runtime.errors import UsageError
         from jetlift.runtime.pipeline.pipeline import Pipeline, PipelineOptions
         from jetlift.runtime.tasks.base import StepTask
 
         asked = self._asked
+        if "on_text" in asked.artefacts and asked.live.hang_limit_s is not None:
+            raise UsageError(
+                "Got --hang-limit for a text that is shown while it is written",
+                expected="Results in a folder or as JSON, which can be waited for",
+                do="Add -o DIR or --json",
+            )
+        # Only beside a thread that works can another one see that it hangs.
+        watched = asked.live.hang_limit_s is not None
         options = PipelineOptions(
-            overlap=self._live or isinstance(self._opened.task, StepTask),
+            overlap=self._live or watched or isinstance(self._opened.task, StepTask),
             batch=asked.live.batch,
             batch_wait_s=asked.live.batch_wait_s,
             max_age_s=asked.live.max_age_s,
@@ -136,7 +146,11 @@ class Run:
             self._first = False
             self._judge.first_result()
         if self._asked.show is not None:
-            self._asked.show(result.outcome.fields)
+            try:
+                self._asked.show(result.outcome.fields)
+            except BrokenPipeError as error:
+                self._unread = error
+                raise
         self._advance()
 
     def _advance(self) -> None:
@@ -150,6 +164,8 @@ class Run:
 
         Raises:
             StageError: A source, a stage or a sink failed.
+            BrokenPipeError: Nobody reads standard output any more.
+            KeyboardInterrupt: It was told to stop at once.
             GateError: The budget is not met.
             JetliftError: What the task raises.
         """
@@ -158,7 +174,7 @@ class Run:
         if advance is not None:
             self._advance = advance  # type: ignore[method-assign]
         with self._around() as service:
-            snapshot = self._pipeline.run()
+            snapshot = self._flow()
         stopped = service is not None and service.draining
         for sentence in (*([told(snapshot)] if self._live else []), *lost(snapshot)):
             console.say(sentence)
@@ -168,6 +184,17 @@ class Run:
             unread += [] if source in self._plain else getattr(source, "skipped", [])
         skipped = tuple((it.source, it.reason) for it in (*unread, *self._pipeline.skipped))
         return RunSummary(snapshot.done, skipped, self._asked.out, self._holder.task.notes)
+
+    def _flow(self) -> Snapshot:
+        """Run the pipeline; where nobody reads standard output any more, that is all to tell."""
+        from jetlift.runtime.errors import StageError
+
+        try:
+            return self._pipeline.run()
+        except StageError:
+            if self._unread is not None:
+                raise self._unread from None
+            raise
 
     def _finished(self, snapshot: Snapshot, ended: str) -> FinishedRun:
         opened = self._opened
@@ -225,11 +252,17 @@ class Run:
             self._request()
 
     def _reopen(self) -> Opened:
-        return open_task_again(self._asked, self._asked.reopen())
+        """The task of the bundle as it is now; nobody changes its words until it is in place."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._asked.changing)
+            new = open_task_again(self._asked, self._asked.reopen())
+            self._unchanged = stack.pop_all()
+        return new
 
     def _exchange(self, new: Opened) -> None:
-        self._holder.swap(new.task, new.close)
-        self._opened = new
+        with self._unchanged:
+            self._holder.swap(new.task, new.close)
+            self._opened = new
 
     def _open_board(self) -> ViewBoard:
         from jetlift.runtime.view.board import ViewBoard

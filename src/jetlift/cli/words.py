@@ -49,7 +49,9 @@ def prompts(
     prompt: PromptOption = None,
     words_file: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--from", help="Text file with one prompt per line, or lvis for its 1203 names."),
+        typer.Option(
+            "--from", help="Text file with one prompt per line, or lvis for its 1203 names."
+        ),
     ] = None,
     template: TemplateOption = None,
     precision: PrecisionOption = None,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jetlift.runtime.errors import UsageError
-from jetlift.runtime.pipeline.ages import Ages, Rate
+from jetlift.runtime.pipeline.ages import Ages, Latest, Rate
 
 
 def nearest_rank(values: list[float], share: float) -> float:
@@ -57,3 +57,11 @@ def test_a_rate_is_that_of_the_last_seconds() -> None:
     # It falls as nothing comes, to nothing.
     assert rate.per_s(12.0) == pytest.approx(30 / 5, rel=0.2)
     assert rate.per_s(20.0) == 0.0
+
+
+@given(st.integers(1, 5), st.lists(st.floats(0, 1e6), max_size=17))
+def test_the_latest_are_kept_in_order(most: int, added_ms: list[float]) -> None:
+    latest = Latest(most)
+    for duration_ms in added_ms:
+        latest.add(duration_ms)
+    assert latest.all() == tuple(added_ms[-most:])

@@ -3,18 +3,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import pytest
-from typing_extensions import Self
+from helpers.line_parts import PATIENCE_S, Kept
 
 from jetlift.runtime.clock import FakeClock
 from jetlift.runtime.errors import InputError, StageError, StorageError, UsageError
 from jetlift.runtime.manifest import TensorSpec
 from jetlift.runtime.pipeline.feeders import PlainSource
-from jetlift.runtime.pipeline.form import Result, SinkHealth, Snapshot, SourceHealth
+from jetlift.runtime.pipeline.form import SinkHealth, Snapshot, SourceHealth
 from jetlift.runtime.pipeline.holder import TaskHolder
 from jetlift.runtime.pipeline.pipeline import Pipeline, PipelineOptions
 from jetlift.runtime.pipeline.synthetic import SyntheticSource, SyntheticTask
@@ -26,42 +25,7 @@ from jetlift.runtime.sources import Frame
 from jetlift.runtime.tasks.base import Outcome, Prepared, Task, place_of
 from jetlift.runtime.texts import TextItem
 
-PATIENCE_S = 30.0
 THREADS = "jetlift "
-
-
-class Kept:
-    """A sink that keeps everything, and how it was left."""
-
-    name = "kept"
-
-    def __init__(self, *, pictures: bool = False, error: Exception | None = None) -> None:
-        self.wants_pictures, self._error = pictures, error
-        self.results: list[Result] = []
-        self.left: list[type[BaseException] | None] = []
-        self.entered = 0
-
-    def write(self, result: Result) -> None:
-        if self._error is not None and len(self.results) == 2:
-            raise self._error
-        self.results.append(result)
-
-    def health(self) -> SinkHealth:
-        return SinkHealth(self.name, len(self.results))
-
-    def __enter__(self) -> Self:
-        self.entered += 1
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:  # fmt: skip
-        self.left.append(kind)
-
-    @property
-    def values(self) -> list[float]:
-        return [result.outcome.fields["value"] for result in self.results]
 
 
 def run(
@@ -112,8 +76,24 @@ def test_a_live_source_drops_and_counts_what_nobody_took() -> None:
 
 def test_several_sources_share_one_engine_and_keep_their_own_order() -> None:
     kept = Kept()
-    sources = [SyntheticSource(20, name=f"camera-{number}") for number in range(3)]
-    _, told = run(sources, SyntheticTask(), kept)
+
+    class Begun(SyntheticSource):
+        def __init__(self, name: str) -> None:
+            super().__init__(20, name=name)
+            self.begun = threading.Event()
+
+        def frames(self) -> Iterator[Frame]:
+            for frame in super().frames():
+                yield frame
+                self.begun.set()  # the first one waits to be taken
+
+    class Patient(SyntheticTask):
+        def prepare(self, item: Any) -> Prepared:
+            assert all(source.begun.wait(PATIENCE_S) for source in sources)
+            return super().prepare(item)
+
+    sources = [Begun(f"camera-{number}") for number in range(3)]
+    _, told = run(sources, Patient(), kept)
     for source in sources:
         mine = [r.item.index for r in kept.results if r.item.source == source.name]
         assert mine == list(range(20))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -83,16 +84,16 @@ def test_a_pipeline_that_dies_is_started_again():
 
 @pytest.mark.usefixtures("_program")
 def test_a_pipeline_that_hangs_is_told():
-    link = PipelineLink((*LIVE.format(64, 48).split(), "!", "identity"), SYSTEM_CLOCK, 0.5)
-    link.open()
-    link.read()
-    os.kill(link._process.pid, signal.SIGSTOP)
-    with pytest.raises(LostError, match=r"no picture came for 0.5 s"):
-        while True:
-            link.read()
-    process = link._process
-    link.close()  # it does not answer to SIGINT, so it is killed
-    assert process.returncode == -signal.SIGKILL
+    link = PipelineLink(LIVE.format(64, 48).split(), SYSTEM_CLOCK, 0.5)
+    with contextlib.closing(link):
+        link.open()
+        link.read()
+        process = link._process
+        os.kill(process.pid, signal.SIGSTOP)
+        with pytest.raises(LostError, match=r"no picture came for 0.5 s"):
+            while True:
+                link.read()
+    assert process.returncode == -signal.SIGKILL  # it did not answer to SIGINT
 
 
 @pytest.mark.usefixtures("_program")
@@ -122,15 +123,13 @@ def test_no_descriptor_and_no_process_is_left_behind():
 @pytest.mark.usefixtures("_program")
 def test_a_change_of_size_is_a_new_connection(monkeypatch):
     link = PipelineLink(LIVE.format(64, 48).split(), SYSTEM_CLOCK)
-    link.open()
-    link._text = link._text.replace("width=(int)64", "width=(int)32")
-    link._size_wh = (32, 48)
-    monkeypatch.setattr(os, "read", lambda *_: b"")
-    link._text += link._text.replace("width=(int)32", "width=(int)64")
-    with pytest.raises(LostError, match="changed their size"):
-        link._take_words()
-    monkeypatch.undo()
-    link.close()
+    with contextlib.closing(link):
+        link.open()
+        line = link._text.replace("width=(int)64", "width=(int)32").encode()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "read", lambda *_: line)
+            with pytest.raises(LostError, match="changed their size"):
+                link._take_words()
 
 
 @pytest.mark.parametrize("name", ["gst://", "gst://  ", "gst://videotestsrc 'x"])
@@ -171,10 +170,9 @@ def test_the_pipeline_of_a_csi_camera_runs_with_elements_that_every_machine_has(
         "nvvidconv": "videoconvert", "flip-method=0": "n-threads=1",
     }  # fmt: skip
     replaced = [stand_ins.get(word, word).replace("(memory:NVMM)", "") for word in words]
-    link = PipelineLink(replaced, SYSTEM_CLOCK)
-    link.open()
-    assert link.read().image_bgr.shape == (240, 320, 3)
-    link.close()
+    with contextlib.closing(PipelineLink(replaced, SYSTEM_CLOCK)) as link:
+        link.open()
+        assert link.read().image_bgr.shape == (240, 320, 3)
 
 
 @pytest.mark.parametrize("name", ["csi://", "csi://front", "csi://0?fps=0", "csi://0?flip=8"])

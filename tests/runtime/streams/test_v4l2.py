@@ -52,7 +52,7 @@ class Capture:
             return (self.clock.now_s() - self.age_s) * 1000
         return self.fixed.get(number, self.values.get(number, 0.0))
 
-    def read(self) -> tuple[bool, np.ndarray | None]:
+    def read(self, _memory: object = None) -> tuple[bool, np.ndarray | None]:
         self.left -= 1
         self.clock.advance(0.1)
         shape = (4, 6) if self.left == 1 else (4, 6, 3)  # some cameras are grey
