@@ -145,7 +145,7 @@ def throughput(snapshot: Snapshot) -> Figure:
 
 def dropped_share(snapshot: Snapshot) -> Figure:
     """Share of the frames that had no result because a newer one came or they were too old."""
-    captured = sum(source.captured for source in snapshot.sources)
+    captured = sum(source.captured + source.dropped for source in snapshot.sources)
     if not captured:
         return Figure.missing("no source delivered anything")
     return Figure(round((snapshot.dropped + snapshot.stale) / captured, 6))

@@ -39,6 +39,7 @@ class SourceHealth:
         lost_s: Seconds in all without a connection, after the first.
         connected: Whether it delivers now.
         trouble: The last thing that went wrong, as a sentence; empty where nothing did.
+        dropped: Frames that a newer one replaced before they could be delivered.
     """
 
     name: str
@@ -50,6 +51,7 @@ class SourceHealth:
     lost_s: float = 0.0
     connected: bool = True
     trouble: str = ""
+    dropped: int = 0
 
 
 class FrameSource(Protocol):

@@ -233,7 +233,7 @@ class Pipeline:
             running_s=self._line.running_s,
             done=self._done,
             per_s=self._rate.per_s(self._clock.now_s()),
-            dropped=self._line.dropped,
+            dropped=self._line.dropped + sum(source.dropped for source in sources),
             stale=self._line.stale,
             skipped=self._skips.count + sum(source.skipped for source in sources),
             stages=self._line.stages(),

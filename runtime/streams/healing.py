@@ -8,7 +8,7 @@ Rules:
     H3  It tries for ever, or for `retry_s` seconds without a picture; then it is an InputError.
     H4  `reconnects` counts pictures that ended a loss; `lost_s` is the time from a loss to there.
     H5  Reading never waits for the taker. A picture that a newer one replaces before it was taken
-        is counted in `skipped`, so what is taken is never old.
+        is counted in `dropped`, so what is taken is never old.
     H6  `close` ends `frames` at once, whatever the connection waits for. The thread that reads is
         told to hang up and ends with its connection, at the latest when that times out.
     H7  A picture of another size than the one before is passed on, and told in `trouble`.
@@ -166,7 +166,7 @@ class HealingSource:
         return replace(
             health,
             lost_s=health.lost_s + running_s,
-            skipped=self._slot.replaced,
+            dropped=self._slot.replaced,
             connected=health.connected and not self._stop.is_set(),
         )
 

@@ -4,7 +4,7 @@ Rules:
     Z1  Frame n is due n / FPS seconds after the first, and is drawn when it is due. Its number and
         its moment, by the source's clock, are in the picture (jetlift.runtime.streams.stamp).
     Z2  It is live: a frame whose moment is past when the next one is due, because nobody took it,
-        is not drawn later but counted in `skipped`, and leaves a gap in the numbers.
+        is not drawn later but counted in `dropped`, and leaves a gap in the numbers.
     Z3  With `frames=N` it ends once the moment of frame N - 1 is over.
 """
 
@@ -55,7 +55,7 @@ class SyntheticSource:
         self.name, self._clock = name, clock
         self.size_wh, self.fps, self._count = _parsed(name)
         self._stop = threading.Event()
-        self._captured = self._skipped = 0
+        self._captured = self._dropped = 0
         self._ground = _ground(self.size_wh)
 
     def frames(self) -> Iterator[Frame]:
@@ -73,7 +73,7 @@ class SyntheticSource:
     def health(self) -> SourceHealth:
         """See FrameSource.health."""
         return SourceHealth(
-            self.name, live=True, clock=CLOCK, captured=self._captured, skipped=self._skipped,
+            self.name, live=True, clock=CLOCK, captured=self._captured, dropped=self._dropped,
             connected=not self._stop.is_set(),
         )  # fmt: skip
 
@@ -85,7 +85,7 @@ class SyntheticSource:
         """The next frame whose moment is not over (rule Z2)."""
         due = max(number + 1, int(passed_s * self.fps))
         due = due if self._count is None else min(due, max(self._count, number + 1))
-        self._skipped += due - number - 1
+        self._dropped += due - number - 1
         return due
 
     def _draw(self, number: int, now_s: float) -> npt.NDArray[np.uint8]:

@@ -72,15 +72,21 @@ class Run:
         from jetlift.runtime.pipeline.feeders import PlainSource
         from jetlift.runtime.run import open_inputs
         from jetlift.runtime.sources import open_frame_sources
+        from jetlift.runtime.streams.microphone import MicrophoneSource
 
         asked, bundle, part = self._asked, self._opened.bundle, self._opened.part
-        if isinstance(bundle.part(part)[1].preprocess, ImagePreprocess):
+        self._pictures = isinstance(bundle.part(part)[1].preprocess, ImagePreprocess)
+        if self._pictures:
             sources = open_frame_sources(asked.inputs)
             for source in sources:
                 self._stack.callback(source.close)
             return list(sources), []
-        opened = open_inputs(bundle, part, asked.inputs, limit=asked.limit)
-        plain = PlainSource(self._stack.enter_context(opened), "inputs")
+        opened: Any = self._stack.enter_context(
+            open_inputs(bundle, part, asked.inputs, limit=asked.limit)
+        )
+        if isinstance(opened, MicrophoneSource):  # a source itself, which `close` wakes
+            return [opened], []
+        plain = PlainSource(opened, "inputs")
         return [plain], [plain]
 
     def _open_sinks(self) -> list[Sink]:
@@ -223,7 +229,9 @@ class Run:
 
     def _is_led(self) -> bool:
         """Whether signals end the run well: what has no end of its own, or a manager leads."""
-        return self._live or "NOTIFY_SOCKET" in os.environ
+        # A microphone counts as not live, since no window of it may be lost, and has no end either.
+        endless = self._live or any(source.health().live for source in self._sources)
+        return endless or "NOTIFY_SOCKET" in os.environ
 
     @contextlib.contextmanager
     def _service(self) -> Iterator[Service]:
@@ -292,7 +300,7 @@ class Run:
     def _shows(self) -> Shows:
         from jetlift.runtime.tasks.base import Task
 
-        if self._plain:
+        if not self._pictures:
             return "nothing"
         return "input" if type(self._opened.task).draw is Task.draw else "drawn"
 

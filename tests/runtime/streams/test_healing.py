@@ -93,7 +93,7 @@ def test_losses_are_healed_and_counted():
     frames += list(each)
     assert [frame.index for frame in frames] == [0, 1, 2]
     health = source.health()
-    assert (health.captured, health.reconnects, health.skipped) == (3, 1, 0)
+    assert (health.captured, health.reconnects, health.dropped) == (3, 1, 0)
     assert health.clock == "by the script"
     assert health.trouble == "nobody is there"
     waited = [seconds for seconds in clock.waited_s if seconds]
@@ -221,7 +221,7 @@ def test_a_slow_taker_gets_the_newest_and_the_rest_is_counted():
     indexes += [frame.index for frame in frames]
     assert indexes[-1] == 49
     health = source.health()
-    assert health.captured + health.skipped == 50
+    assert health.captured + health.dropped == 50
 
 
 def test_pauses_double_up_to_the_longest_and_chance_shortens_them():

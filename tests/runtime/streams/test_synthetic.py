@@ -32,7 +32,7 @@ def test_frames_that_nobody_took_in_time_are_counted():
         if frame.index == 3:
             clock.advance(0.55)
     assert taken == [0, 1, 2, 3, *range(8, 20)]
-    assert source.health().skipped == 4
+    assert source.health().dropped == 4
     assert source.health().captured == 16
 
 
@@ -43,7 +43,7 @@ def test_a_long_pause_at_the_end_ends_it():
     next(frames)
     clock.advance(60)
     assert list(frames) == []
-    assert source.health().skipped == 4
+    assert source.health().dropped == 4
 
 
 def test_closing_ends_a_wait():
