@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -95,6 +95,17 @@ def show_json(result: object) -> None:
 
 def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a result for people."""
+    _print_table(sys.stdout, title, columns, rows)
+
+
+def tell_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table for people on stderr, beside results on stdout."""
+    _print_table(sys.stderr, title, columns, rows)
+
+
+def _print_table(
+    stream: IO[str], title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
+) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -104,20 +115,7 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
     for row in rows:
         table.add_row(*row)
     # Off a terminal a table must not be cut to 80 columns.
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
-
-
-def tell_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table for people on stderr, beside results on stdout."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    Console(stderr=True, width=None if sys.stderr.isatty() else 160).print(table)
+    Console(file=stream, width=None if stream.isatty() else 160).print(table)
 
 
 def say(text: str) -> None:
