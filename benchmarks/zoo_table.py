@@ -34,6 +34,7 @@ HEADS = (
 )  # fmt: skip
 _GIB = 2**30
 _LISTED = 2
+_GROUPED_MS = 1000
 _NOT_TRIED = "not tried"
 
 
@@ -184,9 +185,8 @@ def _record(step: Step | None, folder: Path, notes: list[str]) -> str:
     parts = dict.fromkeys(result.part for result in results)
     told = []
     for part in parts:
-        times = "/".join(
-            f"{result.latency.p50_ms:.3g}" for result in results if result.part == part
-        )
+        medians_ms = [result.latency.p50_ms for result in results if result.part == part]
+        times = "/".join(f"{ms:.3g}" if ms < _GROUPED_MS else f"{ms:,.0f}" for ms in medians_ms)
         told.append(f"{part} {times} ms")
     return ", ".join(told)
 

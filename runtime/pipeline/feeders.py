@@ -46,12 +46,18 @@ class PlainSource:
     Args:
         items: The inputs, as `open_inputs` gives them; they are closed by who opened them.
         name: What it is called.
+
+    Attributes:
+        count: Inputs to expect; None where nobody knows.
+        fps: Frames per second where they are to be a video.
     """
 
     live = False
 
     def __init__(self, items: Iterable[Item], name: str) -> None:
         self.name, self._items, self._captured, self._closed = name, items, 0, False
+        self.count: int | None = getattr(items, "count", None)
+        self.fps: float | None = getattr(items, "fps", None)
 
     def frames(self) -> Iterator[Item]:
         """See FrameSource.frames."""

@@ -146,6 +146,12 @@ class OpenDetectTask(StepTask):
         return box_overlay(picture, fields["boxes_xyxy"], captions, fields["label_ids"])
 
 
+def find(family: Family, image_bgr: npt.NDArray[np.uint8], prompts: Prompts) -> Found:
+    """Everything in one picture that a prompt names; raises what the family's steps raise."""
+    outputs = family.engine.run(family.prepare(image_bgr, prompts))
+    return family.finish(image_bgr, outputs, prompts)
+
+
 def on_picture(
     boxes_xyxy: npt.NDArray[Any], image_wh: tuple[int, int]
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:

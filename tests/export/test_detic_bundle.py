@@ -17,6 +17,7 @@ from jetlift.runtime.errors import ArtefactError, UsageError
 from jetlift.runtime.prompts import Prompts, build_prompts
 from jetlift.runtime.session import open_session
 from jetlift.runtime.tasks import open_detic
+from jetlift.runtime.tasks.open_detect import find
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +72,7 @@ def test_the_graphs_find_what_the_modules_find(bundle, prompts, target):
     image = picture(150, 120, 1)
     model = detic.drawn(RESNET, SEED)
     with sessions(bundle, "fp32", target) as opened:
-        got = family_of(bundle, opened).find(image, prompts)
+        got = find(family_of(bundle, opened), image, prompts)
     found, masks = found_by_torch(model, RESNET, image, prompts.features, LOW)
     assert len(got.scores) > 3
     np.testing.assert_array_equal(got.labels, found.labels)
@@ -86,7 +87,7 @@ def test_pictures_of_any_size_are_taken(bundle, opened, prompts):
     family = family_of(bundle, opened)
     for width, height in ((1, 1), (7680, 4320), (3, 900)):
         image = np.full((height, width, 3), 90, np.uint8)
-        found = family.find(image, prompts)
+        found = find(family, image, prompts)
         assert (found.boxes_xyxy <= [width, height, width, height]).all()
         assert len(found.masks) == len(found.scores)
         assert all(mask.shape == (height, width) for mask in found.masks[:2])
@@ -96,9 +97,9 @@ def test_what_does_not_fit_is_refused(bundle, opened, prompts):
     family = family_of(bundle, opened)
     image = picture(60, 50, 2)
     with pytest.raises(UsageError, match="Got 8 prompts"):
-        family.find(image, Prompts(prompts.head, words_of(8, 16, 1)))
+        find(family, image, Prompts(prompts.head, words_of(8, 16, 1)))
     with pytest.raises(ArtefactError, match="12 long"):
-        family.find(image, Prompts(prompts.head, words_of(2, 12, 1)))
+        find(family, image, Prompts(prompts.head, words_of(2, 12, 1)))
     with pytest.raises(UsageError, match="part masks"):
         open_detic.open_family(bundle, opened["proposals"], {"regions": opened["regions"]})
 
@@ -106,13 +107,13 @@ def test_what_does_not_fit_is_refused(bundle, opened, prompts):
 def test_nothing_is_found_where_nothing_is_proposed(bundle, opened, prompts):
     family = family_of(bundle, opened)
     family._facts = dataclasses.replace(family._facts, heat_threshold=1.0)
-    found = family.find(picture(60, 50, 2), prompts)
+    found = find(family, picture(60, 50, 2), prompts)
     assert len(found.scores) == len(found.boxes_xyxy) == len(found.labels) == len(found.masks) == 0
 
 
 def test_sixteen_bits_stay_finite(bundle, prompts):
     with sessions(bundle, "fp16", "cpu-onnxruntime") as opened:
-        found = family_of(bundle, opened).find(picture(150, 120, 1), prompts)
+        found = find(family_of(bundle, opened), picture(150, 120, 1), prompts)
     assert np.isfinite(found.boxes_xyxy).all()
     assert len(found.scores) > 3
 

@@ -23,7 +23,7 @@ from jetlift.runtime.errors import ArtefactError, InputError, UsageError
 from jetlift.runtime.preprocess import place, prepare_image
 from jetlift.runtime.prompts import Prompts, build_prompts
 from jetlift.runtime.session import open_session
-from jetlift.runtime.tasks.open_detect import open_family
+from jetlift.runtime.tasks.open_detect import find, open_family
 
 TINY = recipe.recipe("grounding-tiny", "Grounding DINO, tiny", recipe.TINY, "nobody/none", 0)
 SEED = 3
@@ -75,7 +75,7 @@ def test_boxes_and_scores_are_those_of_transformers(bundle, model, prompts, size
     image = np.random.default_rng(1).integers(0, 256, (*size_hw, 3), np.uint8)
     spec = bundle.part("image")[1].preprocess
     with open_session(bundle, "image", "fp32", target=TARGET) as session:
-        found = open_family(bundle, session, {}).find(image, prompts)
+        found = find(open_family(bundle, session, {}), image, prompts)
     width, height = place((size_hw[1], size_hw[0]), spec).resized_wh
     mask = torch.zeros(1, 96, 150, dtype=torch.long)
     mask[:, :height, :width] = 1

@@ -21,7 +21,7 @@ from jetlift.runtime.prompts import build_prompts
 from jetlift.runtime.session import open_session
 from jetlift.runtime.sources import Frame
 from jetlift.runtime.tasks import input_part, open_task, other_parts
-from jetlift.runtime.tasks.open_detect import open_family
+from jetlift.runtime.tasks.open_detect import find, open_family
 from jetlift.runtime.text import TextPreparer
 
 SIZES = {"owlv2-base": owlv2.BASE, "owlv2-large": owlv2.LARGE}
@@ -90,7 +90,7 @@ def test_boxes_are_those_of_transformers(bundle, model, prompts, size_hw):
     module = pytest.importorskip("transformers.models.owlv2.image_processing_pil_owlv2")
     image = np.random.default_rng(1).integers(0, 256, (*size_hw, 3), np.uint8)
     with open_session(bundle, "image", "fp32", target=TARGET) as session:
-        found = open_family(bundle, session, {}).find(image, prompts)
+        found = find(open_family(bundle, session, {}), image, prompts)
     pixels = torch.from_numpy(prepare_image(image, bundle.part("image")[1].preprocess))
     ids = torch.from_numpy(ids_of(bundle, [f"a photo of a {word}" for word in WORDS]))
     with torch.no_grad():
