@@ -70,7 +70,7 @@ class StageError(JetliftError):
     """
 
     def __init__(self, stage: str, cause: BaseException) -> None:
-        self.stage, self.cause = stage, cause
+        self.stage = stage
         if isinstance(cause, JetliftError):
             self.exit_code = cause.exit_code
             super().__init__(f"{stage}: {cause.got}", expected=cause.expected, do=cause.do)

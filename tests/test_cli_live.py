@@ -253,6 +253,14 @@ def test_a_service_manager_is_told(words: Path, tmp_path: Path, children: list[C
         assert child.end()[0] == 0
 
 
+def wait_for(text: str, path: Path) -> None:
+    """Wait until a file that is being written holds a text."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (path.is_file() and text in path.read_text()):
+        assert time.monotonic() < deadline, f"{path.name} never held {text}"
+        time.sleep(0.02)
+
+
 def test_words_are_changed_on_the_live_page(
     detector: Path, tmp_path: Path, children: list[Child]
 ) -> None:
@@ -261,16 +269,15 @@ def test_words_are_changed_on_the_live_page(
                   "--to", tmp_path / "r.jsonl")  # fmt: skip
     children.append(child)
     url = child.hear("Live view: ").split()[-1].rstrip("/")
+    partial = tmp_path / "r.jsonl.partial"
+    wait_for('"dog"', partial)
     body = json.dumps({"prompts": ["ear tag"]}).encode()
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=PATIENCE_S)
     with closing(connection):
         given = {"Content-Type": "application/json", "Origin": url}
         connection.request("POST", "/api/prompts", body, given)
         assert connection.getresponse().status == 200
-    partial = tmp_path / "r.jsonl.partial"
-    deadline = time.monotonic() + PATIENCE_S
-    while '"ear tag"' not in partial.read_text() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for('"ear tag"', partial)
     child.process.send_signal(signal.SIGTERM)
     assert child.end()[0] == 0, "".join(child.told)
     labels = [label for line in (tmp_path / "r.jsonl").read_text().splitlines()

@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 
 from jetlift.runtime import errors
-from jetlift.runtime.errors import JetliftError, MissingPackageError
+from jetlift.runtime.errors import (
+    InputError,
+    JetliftError,
+    MissingPackageError,
+    StageError,
+)
 
 
 def _tree(kind: type[JetliftError]) -> list[type[JetliftError]]:
@@ -17,11 +22,14 @@ def _tree(kind: type[JetliftError]) -> list[type[JetliftError]]:
 def _make(kind: type[JetliftError]) -> JetliftError:
     if kind is MissingPackageError:
         return MissingPackageError("openvino", extra="cpu", purpose="to run engines on the CPU")
+    if kind is StageError:
+        return StageError("infer", InputError("Got this", expected="Expected that", do="Do so"))
     return kind("Got this", expected="Expected that", do="Do so")
 
 
 EXIT_CODES = {
     "JetliftError": 1,
+    "StageError": 1,  # unless what it failed of has another
     "GateError": 1,
     "FidelityError": 1,
     "UsageError": 2,
@@ -55,6 +63,13 @@ def test_an_error_crosses_process_borders_whole(kind: type[JetliftError], throug
     assert type(again) is kind
     assert str(again) == str(error)
     assert vars(again) == vars(error)
+
+
+def test_a_stage_fails_with_the_code_of_what_it_failed_of() -> None:
+    assert StageError("sink", errors.StorageError("The disk is full")).exit_code == 4
+    fault = StageError("draw", ZeroDivisionError("by zero"))
+    assert (fault.exit_code, fault.stage) == (1, "draw")
+    assert "draw failed with ZeroDivisionError: by zero" in str(fault)
 
 
 def test_a_message_is_one_paragraph_of_sentences() -> None:
