@@ -45,6 +45,21 @@ def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
         return int(sock.getsockname()[1])
 
 
+def wait_until_it_listens(port: int, limit_s: float = 60) -> None:
+    """Wait for a listener without connecting: ffmpeg's takes one client alone.
+
+    https://www.kernel.org/doc/html/latest/networking/proc_net_tcp.html: state 0A is LISTEN.
+    """
+    until_s = time.monotonic() + limit_s
+    while time.monotonic() < until_s:
+        with open("/proc/net/tcp", encoding="ascii") as table:  # noqa: PTH123 - no file to speak of
+            rows = [line.split() for line in table][1:]
+        if any(row[1].endswith(f":{port:04X}") and row[3] == "0A" for row in rows):
+            return
+        time.sleep(0.02)
+    pytest.fail(f"nothing listens at port {port}")
+
+
 @contextmanager
 def ffmpeg_sends(*encoding: str) -> Iterator[None]:
     """ffmpeg sends stamped frames; `encoding` are its arguments behind the input."""
