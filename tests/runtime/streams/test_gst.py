@@ -18,6 +18,10 @@ from jetlift.runtime.streams import csi, gst
 from jetlift.runtime.streams.gst import PipelineLink, pipeline_source
 from jetlift.runtime.streams.healing import LostError
 
+# gst-launch was seen to hang at its start now and then, on this side of the pipe or its own; until
+# that is understood these run with the long forms, where a hang is seen and stops nothing.
+pytestmark = pytest.mark.long
+
 LIVE = "videotestsrc is-live=true pattern=blue ! video/x-raw,width={},height={},framerate=30/1"
 
 
