@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from jetlift.runtime.notify import Notifier
-    from jetlift.runtime.pipeline.feeders import PlainSource
     from jetlift.runtime.pipeline.form import Result, Sink, Snapshot
     from jetlift.runtime.pipeline.pipeline import Pipeline
     from jetlift.runtime.run import RunSummary
@@ -54,7 +53,7 @@ class Run:
             self._holder = TaskHolder(self._opened.task, self._opened.close)
             self._stack.enter_context(self._holder)
             self._judge.loaded = self._judge.probe.read()
-            self._sources, self._plain = self._open_sources()
+            self._sources = self._open_sources()
             self._live = any(source.live for source in self._sources)
             self._sinks = self._open_sinks()
             self._pipeline = self._assemble()
@@ -66,7 +65,7 @@ class Run:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def _open_sources(self) -> tuple[list[Any], list[PlainSource]]:
+    def _open_sources(self) -> list[Any]:
         """The inputs as sources; those of other kinds than frames are one."""
         from jetlift.runtime.manifest import ImagePreprocess
         from jetlift.runtime.pipeline.feeders import PlainSource
@@ -80,14 +79,13 @@ class Run:
             sources = open_frame_sources(asked.inputs)
             for source in sources:
                 self._stack.callback(source.close)
-            return list(sources), []
+            return list(sources)
         opened: Any = self._stack.enter_context(
             open_inputs(bundle, part, asked.inputs, limit=asked.limit)
         )
         if isinstance(opened, MicrophoneSource):  # a source itself, which `close` wakes
-            return [opened], []
-        plain = PlainSource(opened, "inputs")
-        return [plain], [plain]
+            return [opened]
+        return [PlainSource(opened, "inputs")]
 
     def _open_sinks(self) -> list[Sink]:
         from jetlift.runtime.folder_sink import FolderSink
@@ -185,9 +183,7 @@ class Run:
         for sentence in (*([told(snapshot)] if self._live else []), *lost(snapshot)):
             console.say(sentence)
         self._judge.conclude(self._finished(snapshot, "it was told to stop" if stopped else ENDED))
-        unread = [entry for source in self._plain for entry in source.skipped]
-        for source in self._sources:
-            unread += [] if source in self._plain else getattr(source, "skipped", [])
+        unread = [entry for source in self._sources for entry in getattr(source, "skipped", ())]
         skipped = tuple((it.source, it.reason) for it in (*unread, *self._pipeline.skipped))
         return RunSummary(snapshot.done, skipped, self._asked.out, self._holder.task.notes)
 
