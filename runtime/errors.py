@@ -6,7 +6,8 @@
     │   └── FidelityError            a variant misses its fidelity budget
     ├── UsageError                2  the command or call was wrong
     │   ├── UnknownNameError         no such model, task, target, precision, part
-    │   └── InputError               a file, folder or device given as input cannot be used
+    │   ├── InputError               a file, folder or device given as input cannot be used
+    │   └── BusyError                something else is being changed right now; try again
     ├── ArtefactError             3  something jetlift made is refused
     │   ├── BundleError              a bundle is incomplete, altered, or of another schema
     │   └── PassportError            an engine may not load here
@@ -104,6 +105,10 @@ class UnknownNameError(UsageError):
 
 class InputError(UsageError):
     """A file, folder or device given as input cannot be used."""
+
+
+class BusyError(UsageError):
+    """Something else is being changed right now; the same call may succeed in a moment."""
 
 
 class ArtefactError(JetliftError):

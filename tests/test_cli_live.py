@@ -27,8 +27,8 @@ from jetlift.cli.asked import Asked, LiveWords
 from jetlift.cli.live import Live
 from jetlift.cli.running import Run
 from jetlift.runtime.bundle import Bundle
+from jetlift.runtime.errors import BusyError
 from jetlift.runtime.opening import Engines, compute_prompts
-from jetlift.runtime.view.desk import BusyError
 from jetlift.runtime.view.form import Prompting
 
 pytest.importorskip("openvino")

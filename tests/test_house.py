@@ -132,6 +132,23 @@ def test_broad_excepts_stand_only_at_the_edge_of_the_command_line() -> None:
     assert found <= {"src/jetlift/__main__.py", "runtime/text.py"}
 
 
+def test_the_whole_tree_of_errors_stands_in_one_file() -> None:
+    tree = ROOT / "runtime" / "errors.py"
+    ours = {
+        node.name for node in ast.parse(tree.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef)
+    }  # fmt: skip
+    elsewhere = [
+        f"{path.relative_to(ROOT)}: {node.name}"
+        for path in _shipped()
+        if path != tree
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+        and ours & {base.id for base in node.bases if isinstance(base, ast.Name)}
+    ]
+    assert elsewhere == []
+
+
 def test_imports_are_absolute() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{node.lineno}"

@@ -16,10 +16,9 @@ from datetime import datetime
 from importlib import resources
 from typing import TYPE_CHECKING
 
-from jetlift.runtime.errors import JetliftError
+from jetlift.runtime.errors import BusyError, JetliftError
 from jetlift.runtime.view import pictures
 from jetlift.runtime.view.auth import Access, Request, Verdict
-from jetlift.runtime.view.desk import BusyError
 from jetlift.runtime.view.live import Events, PictureStream
 
 if TYPE_CHECKING:

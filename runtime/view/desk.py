@@ -7,7 +7,7 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from jetlift.runtime.errors import InputError, UsageError
+from jetlift.runtime.errors import BusyError, InputError, UsageError
 from jetlift.runtime.view.worker import Worker
 
 if TYPE_CHECKING:
@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from jetlift.runtime.view.form import Prompting
 
 _GRACE_S = 5.0
-
-
-class BusyError(UsageError):
-    """Another change is under way."""
 
 
 class PromptDesk:

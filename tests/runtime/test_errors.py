@@ -35,6 +35,7 @@ EXIT_CODES = {
     "UsageError": 2,
     "UnknownNameError": 2,
     "InputError": 2,
+    "BusyError": 2,
     "ArtefactError": 3,
     "BundleError": 3,
     "PassportError": 3,

@@ -162,7 +162,7 @@ class LiveWords:
             BusyError: The bundle is being opened again.
             JetliftError: What computing them raises.
         """
-        from jetlift.runtime.view.desk import BusyError
+        from jetlift.runtime.errors import BusyError
 
         if not self._asked.changing.acquire(blocking=False):
             raise BusyError("The bundle is being opened again", do="Try again in a moment")

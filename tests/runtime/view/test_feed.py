@@ -14,12 +14,12 @@ from helpers.view_scene import Scene
 from typing_extensions import Self
 
 from jetlift.runtime.clock import FakeClock
-from jetlift.runtime.errors import InputError, MachineError, UsageError
+from jetlift.runtime.errors import BusyError, InputError, MachineError, UsageError
 from jetlift.runtime.pipeline.form import Result, Snapshot
 from jetlift.runtime.view import pictures
 from jetlift.runtime.view.board import ViewBoard
 from jetlift.runtime.view.broadcast import Broadcast
-from jetlift.runtime.view.desk import BusyError, PromptDesk
+from jetlift.runtime.view.desk import PromptDesk
 from jetlift.runtime.view.feed import Feed
 from jetlift.runtime.view.form import Prompting, Shot
 from jetlift.runtime.view.history import EVERY_S
