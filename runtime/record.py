@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from jetlift.runtime import atomic, jsonform
+from jetlift.runtime.budget_form import BudgetVerdict  # noqa: TC001 - jsonform reads the hints
 from jetlift.runtime.errors import ArtefactError, InputError
 from jetlift.runtime.figure import Figure
 from jetlift.runtime.jsonform import field
@@ -26,7 +27,9 @@ from jetlift.runtime.manifest import (
     Quantisation,
     Weights,
 )
-from jetlift.runtime.run_form import RunFacts  # noqa: TC001 - jsonform reads the hints
+from jetlift.runtime.power_form import Conditions, Power  # noqa: TC001 - jsonform reads the hints
+from jetlift.runtime.run_form import RunFacts  # noqa: TC001
+from jetlift.runtime.scenario_form import ColdStart, Scenario, SweepPoint  # noqa: TC001
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -203,6 +206,12 @@ class Result:
     quantisation: Quantisation | None = field(
         doc="How its INT8 was made, from the bundle; null for other variants", default=None
     )
+    power: Power | None = field(
+        doc="Supplies while measuring; null where no sensor could be read", default=None
+    )
+    conditions: Conditions | None = field(
+        doc="The board while measuring; null where it tells nothing", default=None
+    )
 
 
 @dataclass(frozen=True)
@@ -239,6 +248,13 @@ class Record:
     not_shown: tuple[str, ...] = field(doc="What a reader must not conclude from these figures")
     run: RunFacts | None = field(
         doc="The run that this was measured on; null where a benchmark measured", default=None
+    )
+    sweep: tuple[SweepPoint, ...] = field(doc="Batches and callers, where asked for", default=())
+    scenarios: tuple[Scenario, ...] = field(doc="Scenarios, where asked for", default=())
+    cold_starts: tuple[ColdStart, ...] = field(doc="Cold starts, where asked for", default=())
+    budget: BudgetVerdict | None = field(
+        doc="The verdict of a benchmark's budget; null where none was given. A run's is in `run`",
+        default=None,
     )
 
 
