@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import threading
 from pathlib import Path
@@ -17,10 +18,6 @@ from jetlift.runtime.errors import InputError, MachineError, UsageError
 from jetlift.runtime.streams import csi, gst
 from jetlift.runtime.streams.gst import PipelineLink, pipeline_source
 from jetlift.runtime.streams.healing import LostError
-
-# gst-launch was seen to hang at its start now and then, on this side of the pipe or its own; until
-# that is understood these run with the long forms, where a hang is seen and stops nothing.
-pytestmark = pytest.mark.long
 
 LIVE = "videotestsrc is-live=true pattern=blue ! video/x-raw,width={},height={},framerate=30/1"
 
@@ -122,6 +119,30 @@ def test_no_descriptor_and_no_process_is_left_behind():
     for _ in range(3):
         once()
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.usefixtures("_program")
+@pytest.mark.parametrize("heard", ["form.GstPad:sink", "form.GstPad:src", "newest.GstPad:sink"])
+def test_one_line_of_those_that_tell_the_form_is_enough(monkeypatch, heard):
+    line = re.compile(rf"(?m)^.*jetlift_(?!{re.escape(heard)}).*caps = .*\n")
+    take = os.read
+
+    def told(descriptor: int, most: int) -> bytes:
+        return line.sub("", take(descriptor, most).decode("latin-1")).encode("latin-1")
+
+    with contextlib.closing(PipelineLink(LIVE.format(64, 48).split(), SYSTEM_CLOCK)) as link:
+        monkeypatch.setattr(os, "read", told)
+        link.open()
+        assert link.read().image_bgr.shape == (48, 64, 3)
+
+
+@pytest.mark.usefixtures("_program")
+def test_pictures_without_a_form_are_a_loss(monkeypatch):
+    monkeypatch.setattr(gst, "_CAPS", re.compile("never (said)"))
+    monkeypatch.setattr(gst, "_FORM_TIMEOUT_S", 0.3)
+    link = PipelineLink(LIVE.format(64, 48).split(), SYSTEM_CLOCK)
+    with contextlib.closing(link), pytest.raises(LostError, match="did not tell their size"):
+        link.open()
 
 
 @pytest.mark.usefixtures("_program")
