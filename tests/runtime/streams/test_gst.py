@@ -121,19 +121,26 @@ def test_no_descriptor_and_no_process_is_left_behind():
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
-@pytest.mark.usefixtures("_program")
-@pytest.mark.parametrize("heard", ["form.GstPad:sink", "form.GstPad:src", "newest.GstPad:sink"])
-def test_one_line_of_those_that_tell_the_form_is_enough(monkeypatch, heard):
-    line = re.compile(rf"(?m)^.*jetlift_(?!{re.escape(heard)}).*caps = .*\n")
-    take = os.read
-
-    def told(descriptor: int, most: int) -> bytes:
-        return line.sub("", take(descriptor, most).decode("latin-1")).encode("latin-1")
-
-    with contextlib.closing(PipelineLink(LIVE.format(64, 48).split(), SYSTEM_CLOCK)) as link:
-        monkeypatch.setattr(os, "read", told)
-        link.open()
-        assert link.read().image_bgr.shape == (48, 64, 3)
+@pytest.mark.parametrize(
+    "heard",
+    [
+        "GstCapsFilter:jetlift_form.GstPad:sink",
+        "GstCapsFilter:jetlift_form.GstPad:src",
+        "GstQueue:jetlift_newest.GstPad:src",
+        "GstFdSink:jetlift_out.GstPad:sink",
+    ],
+)
+def test_one_line_of_those_that_tell_the_form_is_enough(heard):
+    caps = "video/x-raw, format=(string)BGR, width=(int)64, height=(int)48"
+    read_end, write_end = os.pipe()
+    link = PipelineLink(["videotestsrc"], SYSTEM_CLOCK)
+    with contextlib.closing(link), os.fdopen(read_end):
+        os.write(write_end, f"/GstPipeline:pipeline0/{heard}: caps = {caps}\n".encode())
+        os.close(write_end)
+        link._said = read_end
+        assert link._take_words()
+        assert link._size_wh == (64, 48)
+        assert not link._take_words()  # it says no more
 
 
 @pytest.mark.usefixtures("_program")
