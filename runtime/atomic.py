@@ -59,6 +59,22 @@ def folder_aside(destination: Path) -> Iterator[Path]:
         aside.rename(destination)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder with all above it; one that exists will do.
+
+    Raises:
+        StorageError: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # of any kind: some file systems say that there is no such file
+        raise StorageError(
+            f"The folder {folder} cannot be made: {os.strerror(error.errno or 0)}",
+            expected="A place that may be written to",
+            do="Choose another place for what is written",
+        ) from error
+
+
 def write_bytes(destination: Path, content: bytes) -> None:
     """Write a whole small file atomically.
 
@@ -72,7 +88,7 @@ def write_bytes(destination: Path, content: bytes) -> None:
 @contextmanager
 def _aside(destination: Path) -> Iterator[Path]:
     with storage_errors(destination):
-        destination.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(destination.parent)
         _sweep(destination)  # A4
         aside = destination.with_name(f".{destination.name}{_MARK}{os.getpid()}")
         try:

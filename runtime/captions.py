@@ -74,8 +74,7 @@ class CaptionSink:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._taken: set[str] = set()
-        with atomic.storage_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+        atomic.make_folder(folder)
 
     def write(self, source: str, files: Mapping[str, str]) -> list[Path]:
         """Write the captions of one sound and say where.

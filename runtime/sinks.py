@@ -59,7 +59,7 @@ class LiveText:
 
     def __enter__(self) -> Self:
         with atomic.storage_errors(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            atomic.make_folder(self.path.parent)
             self._file = self.partial_path.open("wb")
         return self
 
@@ -139,8 +139,7 @@ class NpzSink:
         self.size_bytes = 0
 
     def __enter__(self) -> Self:
-        with atomic.storage_errors(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.make_folder(self.path.parent)
         return self
 
     def write(
@@ -224,8 +223,7 @@ class PictureSink:
     def __init__(self, folder: Path | str, *, label: str, suffix: str = ".png") -> None:
         self.folder, self._label, self._suffix = Path(folder), label, suffix
         self._taken: set[str] = set()
-        with atomic.storage_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
+        atomic.make_folder(self.folder)
 
     def write(self, source: str, index: int, image_bgr: Array) -> Path:
         """Write one picture and say where.

@@ -23,12 +23,14 @@ from helpers.open_bundle import open_bundle
 from helpers.words_bundle import words_bundle
 
 from jetlift.__main__ import run
+from jetlift.cli import running
 from jetlift.cli.asked import Asked, LiveWords
 from jetlift.cli.live import Live
 from jetlift.cli.running import Run
 from jetlift.runtime.bundle import Bundle
 from jetlift.runtime.errors import BusyError
 from jetlift.runtime.opening import Engines, compute_prompts
+from jetlift.runtime.tasks.classify import ClassifyTask
 from jetlift.runtime.view.form import Prompting
 
 pytest.importorskip("openvino")
@@ -135,6 +137,48 @@ def test_results_go_to_several_places(
     assert len(table.read_text().splitlines()) == 13
     _, told = answered(capsys, 2, *given[:3], *WORDS, "--to", "results.pdf")
     assert "results.pdf" in told
+
+
+@pytest.mark.parametrize("to", ["out.unknown", "mqtt://", "out.csv#nothing=3"])
+def test_where_results_cannot_go_is_told_before_an_engine_is_loaded(
+    capsys: pytest.CaptureFixture[str],
+    words: Path,
+    to: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def never(*_: object) -> None:
+        pytest.fail("an engine was loaded")
+
+    monkeypatch.setattr(running, "open_task_of", never)
+    _, told = answered(capsys, 2, "run", words, CAMERA, *WORDS, "--limit", 1, "--to", to)
+    assert to.split("#", maxsplit=1)[0] in told
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc here")
+def test_a_place_where_no_folder_can_be_made_is_told(
+    capsys: pytest.CaptureFixture[str], words: Path
+) -> None:
+    given = ("run", words, CAMERA, *WORDS, "--limit", 1, "--to")
+    for place in ("/proc/nowhere/out.jsonl", "/proc/nowhere/", "/proc/nowhere/out.mp4"):
+        _, told = answered(capsys, 4, *given, place)
+        assert "cannot be made" in told, place
+
+
+def test_a_task_that_hangs_is_ended_and_named(
+    capsys: pytest.CaptureFixture[str], words: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freed = threading.Event()
+
+    def stuck(*_: object) -> None:
+        freed.wait(PATIENCE_S)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ClassifyTask, "finish", stuck)
+        given = ("run", words, CAMERA, *WORDS, "--limit", 3, "--hang-limit", 0.3)
+        threading.Timer(1.0, freed.set).start()
+        _, told = answered(capsys, 4, *given)
+    assert "finish" in told
+    assert "more than 0.3 s" in told
 
 
 def test_a_text_is_recorded_too(

@@ -141,7 +141,7 @@ def write(
     if save_lists is not None:
         parts["lists"] = save_lists
     with atomic.storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        atomic.make_folder(folder)
         try:
             files = {kind: _stored(folder, kind, head.update, parts[kind]) for kind in parts}
         except BaseException:
@@ -177,7 +177,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
         StorageError: The folder cannot be written.
     """
     with atomic.storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        atomic.make_folder(folder)
         handle = (folder / _LOCK).open("a")
     with handle:
         try:

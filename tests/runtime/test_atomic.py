@@ -245,3 +245,18 @@ def test_a_refusal_by_another_file_is_not_blamed_on_the_destination(tmp_path: Pa
 def test_other_faults_of_the_operating_system_pass_as_they_are(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), atomic.storage_errors(tmp_path / "x"):
         (tmp_path / "missing").read_bytes()
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError, match="cannot be made: Not a directory"):
+        atomic.make_folder(tmp_path / "file" / "deep")
+    atomic.make_folder(tmp_path / "a" / "b")
+    atomic.make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc here")
+def test_a_file_system_that_makes_no_folders_is_told() -> None:
+    with pytest.raises(StorageError, match="/proc/nowhere cannot be made"):
+        atomic.make_folder(Path("/proc/nowhere"))

@@ -62,13 +62,19 @@ BatchWaitOption = Annotated[
 MaxAgeOption = Annotated[
     Optional[float],  # noqa: UP045
     typer.Option(
-        "--max-age", metavar="MS", help="Leave out frames older than this before the engine."
+        "--max-age",
+        min=0.0,
+        metavar="MS",
+        help="Leave out frames older than this before the engine.",
     ),
 ]
 HangLimitOption = Annotated[
     Optional[float],  # noqa: UP045
     typer.Option(
-        "--hang-limit", metavar="S", help="End the run if one item takes a stage longer than this."
+        "--hang-limit",
+        min=0.0,
+        metavar="S",
+        help="End the run if one item takes a stage longer than this.",
     ),
 ]
 LogOption = Annotated[

@@ -48,6 +48,7 @@ class Run:
         self._unread: BrokenPipeError | None = None
         with contextlib.ExitStack() as unwinding:
             unwinding.callback(self._stack.close)
+            self._to = self._open_to()  # what cannot work is told before minutes of loading
             self._notifier = _starting()
             self._opened = open_task_of(asked, asked.bundle)
             self._holder = TaskHolder(self._opened.task, self._opened.close)
@@ -87,6 +88,14 @@ class Run:
             return [opened]
         return [PlainSource(opened, "inputs")]
 
+    def _open_to(self) -> list[Sink]:
+        """Where results go as well; nothing is written before the run."""
+        if not self._asked.live.to:
+            return []
+        from jetlift.runtime.outlets import open_sink
+
+        return [open_sink(spec, task=self._asked.task) for spec in self._asked.live.to]
+
     def _open_sinks(self) -> list[Sink]:
         from jetlift.runtime.folder_sink import FolderSink
 
@@ -99,10 +108,7 @@ class Run:
                     asked.out, label=asked.task, video_fps=fps, endless=self._live, mark=asked.mark
                 )
             )
-        if asked.live.to:
-            from jetlift.runtime.outlets import open_sink
-
-            sinks += [open_sink(spec, task=asked.task) for spec in asked.live.to]
+        sinks += self._to
         if asked.live.view is not None:
             self._board = self._open_board()
             sinks.append(self._board)
