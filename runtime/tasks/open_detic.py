@@ -97,12 +97,11 @@ class Detic:
         """Everything in a picture, uint8 [H, W, 3], that a prompt names, with its mask.
 
         Raises:
-            UsageError: There are more prompts than the part takes at once.
             ArtefactError: The prompts' features are of another length.
             InputError: The picture cannot be used.
             EngineLibraryError: An engine failed or returned NaN or infinity.
         """
-        words = self._features(prompts)
+        self._check(prompts.features)
         image_wh = (image_bgr.shape[1], image_bgr.shape[0])
         placement = self._pictures.placement(image_wh)
         proposed = propose(outputs, self._size_wh, self._facts)
@@ -110,10 +109,10 @@ class Detic:
             return _nothing()
         levels = {name: outputs[name] for name in LEVELS}
         picture_wh = np.array([placement.crop_xywh[2:]], np.float32)
-        feeds = levels | {BOXES: proposed.boxes_xyxy, WORDS: words, PICTURE: picture_wh}
-        scored = self._regions.run(feeds)
+        feeds = levels | {BOXES: proposed.boxes_xyxy, PICTURE: picture_wh}
+        scores, moved_xyxy = self._scored(feeds, prompts.features)
         found = detic_boxes.detections(
-            scored[SCORES], scored[MOVED], proposed.scores, picture_wh[0], self._words
+            scores, moved_xyxy, proposed.scores, picture_wh[0], self._words
         )
         on_image, real = on_picture(boxes.to_picture(found.boxes_xyxy, placement), image_wh)
         found, on_image = found.of(real), on_image[real]
@@ -122,19 +121,23 @@ class Detic:
         masks = PastedMasks(self._shares(levels, found), on_image, image_wh)
         return Found(on_image, found.scores, found.labels, masks)
 
-    def _features(self, prompts: Prompts) -> Floats:
-        words, most = prompts.features, self._most_words[0]
-        if len(words) > most:
-            raise UsageError(
-                f"Got {len(words)} prompts",
-                expected=f"At most {most}, which its engine was made for",
-            )
+    def _scored(self, feeds: Feeds, words: Floats) -> tuple[Floats, Floats]:
+        """Scores float32 [K, prompts] and moved boxes [K, 4], in groups that the engine takes.
+
+        A score depends on its own word alone, and the moved boxes on none.
+        """
+        runs = [
+            self._regions.run(feeds | {WORDS: words[start : start + self._most_words[0]]})
+            for start in range(0, len(words), self._most_words[0])
+        ]
+        return np.concatenate([run[SCORES] for run in runs], axis=1), runs[0][MOVED]
+
+    def _check(self, words: Floats) -> None:
         if words.shape[1] != self._most_words[1]:
             raise ArtefactError(
                 f"The prompts' features are {words.shape[1]} long",
                 expected=f"{self._most_words[1]}, as the part {self._facts.regions} takes them",
             )
-        return words
 
     def _shares(self, levels: Feeds, found: Boxes) -> Floats:
         """Masks over their boxes, float32 [N, side, side], in groups that the engine takes."""

@@ -96,12 +96,23 @@ def test_pictures_of_any_size_are_taken(bundle, opened, prompts):
 def test_what_does_not_fit_is_refused(bundle, opened, prompts):
     family = family_of(bundle, opened)
     image = picture(60, 50, 2)
-    with pytest.raises(UsageError, match="Got 8 prompts"):
-        find(family, image, Prompts(prompts.head, words_of(8, 16, 1)))
     with pytest.raises(ArtefactError, match="12 long"):
         find(family, image, Prompts(prompts.head, words_of(2, 12, 1)))
     with pytest.raises(UsageError, match="part masks"):
         open_detic.open_family(bundle, opened["proposals"], {"regions": opened["regions"]})
+
+
+def test_more_prompts_than_an_engine_takes_are_looked_for_in_groups(bundle, opened, prompts):
+    family = family_of(bundle, opened)
+    image = picture(150, 120, 1)
+    together = find(family, image, prompts)
+    family._most_words = (1, family._most_words[1])
+    in_groups = find(family, image, prompts)
+    assert set(together.labels) == {0, 1}  # of two groups
+    np.testing.assert_array_equal(in_groups.labels, together.labels)
+    np.testing.assert_allclose(in_groups.scores, together.scores, rtol=1e-5)
+    np.testing.assert_allclose(in_groups.boxes_xyxy, together.boxes_xyxy, rtol=1e-5, atol=1e-3)
+    assert len(in_groups.masks) == len(together.masks)
 
 
 def test_nothing_is_found_where_nothing_is_proposed(bundle, opened, prompts):

@@ -50,7 +50,9 @@ def prompts(
     words_file: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(
-            "--from", help="Text file with one prompt per line, or lvis for its 1203 names."
+            "--from",
+            help="Text file with one prompt per line, or a list that is shipped: lvis (1203 names) "
+            "or imagenet-21k (20,068).",
         ),
     ] = None,
     template: TemplateOption = None,
