@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from jetlift.runtime.board import is_jetson
 from jetlift.runtime.probe import Reading
 from jetlift.runtime.record import Figure, Machine
 
@@ -35,6 +36,7 @@ class ProcessProbe:
 
     def __init__(self, pid: int | None = None, *, root: Path = _ROOT) -> None:
         self._folder = root / "proc" / ("self" if pid is None else str(pid))
+        self._root, self._unifies = root, is_jetson(root)
 
     def read(self) -> Reading:
         """Look once (rule M1)."""
@@ -43,7 +45,18 @@ class ProcessProbe:
             rss_bytes=_kib_figure(status, "VmRSS", "status"),
             pss_bytes=_kib_figure(rollup, "Pss", "smaps_rollup"),
             rss_peak_bytes=_kib_figure(status, "VmHWM", "status"),
+            **self._unified(),
         )
+
+    def _unified(self) -> dict[str, Figure]:
+        """The one memory of a Jetson; elsewhere a Reading's own words stand."""
+        if not self._unifies:
+            return {}
+        told = _text(self._root / "proc/meminfo")
+        return {
+            "available_bytes": _kib_figure(told, "MemAvailable", "meminfo"),
+            "nvmap_bytes": _kib_figure(told, "NvMapMemUsed", "meminfo"),
+        }
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,8 @@ def _power_mode(root: Path) -> str | None:
         named = rf"^<\s*POWER_MODEL\s+ID=0*{int(number[1])}\s+NAME=(\S+)\s*>"
         if found := re.search(named, modes, re.MULTILINE):
             return found[1]
-    told = re.search(r"^NV Power Mode:\s*(\S+)\s*$", _queried(), re.MULTILINE)
+    # `-q --verbose`, which some releases print unasked, has the same after its own words.
+    told = re.search(r"^(?:NVPM VERB: .*)?NV Power Mode:\s*(\S+)\s*$", _queried(), re.MULTILINE)
     return told[1] if told else None
 
 

@@ -52,6 +52,21 @@ def test_a_probe_says_what_is_not_told(tmp_path: Path) -> None:
     assert "Pss in smaps_rollup" in reading.pss_bytes.reason
 
 
+def test_a_jetson_s_one_memory_is_read_and_a_pc_has_none(tmp_path: Path) -> None:
+    compatible = {"proc/device-tree/compatible": "nvidia,p3768-0000+p3767-0005\0nvidia,tegra234\0"}
+    nvmap = {
+        "proc/meminfo": ORIN["proc/meminfo"] + "NvMapMemFree:    1024 kB\nNvMapMemUsed:  2048 kB\n"
+    }
+    reading = ProcessProbe(7, root=_lay(tmp_path / "orin", ORIN | compatible | nvmap)).read()
+    assert reading.available_bytes.value == 6012344 * 1024
+    assert reading.nvmap_bytes.value == 2048 * 1024
+    older = ProcessProbe(7, root=_lay(tmp_path / "older", ORIN | compatible)).read()
+    assert "NvMapMemUsed in meminfo" in older.nvmap_bytes.reason
+    pc = ProcessProbe(7, root=_lay(tmp_path / "pc", ORIN)).read()
+    assert "on a Jetson alone" in pc.available_bytes.reason
+    assert "on a Jetson alone" in pc.nvmap_bytes.reason
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system has no /proc")
 def test_memory_that_is_used_is_seen_and_its_peak_stays() -> None:
     probe, size = ProcessProbe(), 96 * 2**20

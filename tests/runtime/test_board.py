@@ -45,6 +45,20 @@ def test_an_orin_nano_under_the_super_firmware() -> None:
     )
 
 
+def test_a_command_that_tells_more_than_it_was_asked_is_understood(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # As an Orin Nano printed it: tests/jetson/tegrastats/README.md, the place of orin-nano.
+    told = (
+        "NVPM VERB: Config file: /etc/nvpmodel.conf\\n"
+        "NVPM VERB: Current mode: NV Power Mode: MAXN_SUPER\\n2\\n"
+    )
+    command(tmp_path / "bin", monkeypatch, f"printf '{told}'")
+    found = read_board(BOARDS / "agx-orin")
+    assert found is not None
+    assert found.power_mode == "MAXN_SUPER"
+
+
 def test_an_agx_orin_whose_mode_only_the_command_tells(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
