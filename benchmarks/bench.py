@@ -9,6 +9,8 @@ Rules:
         the others go on. Where none could be measured, the first failure is raised.
     N4  An artefact that is refused and a wrong call stop the bench at once.
     N5  Fidelity is the bundle's own figure; where the bundle has none, the record says so.
+    N6  What is asked for beyond (cold starts, sweeps, scenarios) comes last, of the variants that
+        could be measured (rules A1 to A5 of more.py).
 """
 
 from __future__ import annotations
@@ -17,14 +19,20 @@ import datetime as dt
 import importlib.metadata
 import shlex
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jetlift.benchmarks import measure, report
+from jetlift.benchmarks.bench_budget import held, where
+from jetlift.benchmarks.board_peak import present_peak
+from jetlift.benchmarks.layers import with_layers
+from jetlift.benchmarks.loadgen import loadgen
+from jetlift.benchmarks.more import Found, More, Subject, measure_more
+from jetlift.benchmarks.more_said import more_not_shown
 from jetlift.benchmarks.peak import SIZES
 from jetlift.benchmarks.results import compose, not_shown
-from jetlift.benchmarks.stop import StopRules
+from jetlift.benchmarks.stop import StopRules, brief
 from jetlift.jetson import board
 from jetlift.runtime.bundle import Bundle
 from jetlift.runtime.errors import MachineError, UnknownNameError, UsageError
@@ -34,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from jetlift.benchmarks.measure import VariantAnswer
+    from jetlift.runtime.budget_form import BudgetFile
     from jetlift.runtime.record import Result
 
     Progress = Callable[[str, float], None]
@@ -43,8 +52,7 @@ _SAMPLES = 16
 _PEAK_S = 3.0
 _COPY_BYTES: int | None = None  # as large as this machine's caches ask for
 _PEAK_LIMIT_S = 300.0
-_RECHECK_RUNS = 40
-_RECHECK_SHARE = 0.2
+_NO_MORE = More()
 
 
 def bench(
@@ -60,8 +68,11 @@ def bench(
     command: str | None = None,
     gallery: Sequence[tuple[Path, str]] = (),
     progress: Progress | None = None,
+    budget: BudgetFile | None = None,
+    more: More = _NO_MORE,
+    layers: bool = False,
 ) -> Record:
-    """Measure a bundle's variants on this machine (rules N1 to N5).
+    """Measure a bundle's variants on this machine (rules N1 to N6).
 
     Args:
         bundle: The bundle, or its folder.
@@ -76,6 +87,9 @@ def bench(
         command: The command line to tell in 'how to repeat'; None composes one.
         gallery: Pictures (PNG or JPEG path, caption) to embed in report.html.
         progress: Called with a stage's name and the share of all stages done, 0..1.
+        more: Cold starts, sweeps and scenarios that are asked for.
+        budget: Limits to hold it against; the verdict becomes part of the record.
+        layers: Whether layers are timed, in runs of their own.
 
     Raises:
         JetliftError: The bundle is refused, a name is unknown, or nothing could be measured.
@@ -83,6 +97,8 @@ def bench(
     if out is not None:
         report.check(out, gallery)  # before minutes are spent
     opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    if more.scenarios:
+        loadgen()  # missing, it is told before minutes are spent
     rules = rules or StopRules(time_limit_s=time_limit_s)
     plan = _Plan(
         bundle=opened,
@@ -91,10 +107,16 @@ def bench(
         rules=rules,
         chosen=_choose(opened, precisions),
         inputs=_inputs(samples),
-        command=command or _command(opened, target, precisions, threads, rules, samples, out),
+        command=command or _command(opened, target, precisions, threads, rules, samples, out, more),
+        more=more,
         progress=progress or _tell_nobody,
     )
     record = _measured(plan, samples)
+    if layers:
+        record = with_layers(record, opened, threads=threads, seed=_SEED)
+    if budget is not None:
+        device, power_mode = where()
+        record = held(record, budget, device=device, power_mode=power_mode)
     if out is not None:
         plan.tell("write the report")
         report.write_report(record, out, gallery=gallery)
@@ -113,11 +135,17 @@ class _Plan:
     inputs: str
     command: str
     progress: Progress
+    more: More
     done: int = 0
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the processor computes."""
+        return self.target.startswith("cpu")
+
     def tell(self, stage: str) -> None:
-        """Tell the next stage: two at the start, two per variant, the report."""
-        self.progress(stage, self.done / (3 + 2 * len(self.chosen)))
+        """Tell the next stage: two at the start, two and more per variant, the report."""
+        self.progress(stage, self.done / (3 + (2 + self.more.steps()) * len(self.chosen)))
         self.done += 1
 
     def answer(
@@ -144,11 +172,18 @@ def _measured(plan: _Plan, samples: Path | None) -> Record:
     plan.tell("look at this machine")
     machine = board.describe_machine()  # N1
     plan.tell("this machine's peak")
-    reached, peak_note = _peak(plan.threads)
+    reached, peak_note = _peak(plan)
     with tempfile.TemporaryDirectory(prefix="jetlift-bench-") as scratch:
         fed = _prepare_samples(plan, samples, Path(scratch))
         answers, failed = _measure_all(plan, fed)
         rechecks = _recheck_all(plan, answers, fed)
+    if not plan.on_cpu:  # what the processor reaches is no roof of a GPU's
+        seen = [answer.conditions for answer in answers.values()]
+        reached, peak_note = present_peak(*where(), seen)
+    found = Found()
+    for pair in answers:  # N6
+        subject = Subject(plan.bundle, *pair, plan.target, plan.threads, _SEED)
+        measure_more(plan.more, subject, found, plan.tell)
     results = tuple(
         compose(
             plan.bundle, *pair, answer, recheck=rechecks[pair], reached=reached, machine=machine
@@ -172,7 +207,14 @@ def _measured(plan: _Plan, samples: Path | None) -> Record:
         results=results,
         failed=failed,
         noisy=any(result.noisy for result in results),
-        not_shown=not_shown(plan.target, results, random_inputs=samples is None),
+        not_shown=(
+            *not_shown(plan.target, results, random_inputs=samples is None),
+            *more_not_shown(found, results),
+        ),
+        sweep=tuple(found.sweep),
+        scenarios=tuple(found.scenarios),
+        cold_starts=tuple(found.cold_starts),
+        not_done=tuple(found.not_done),
     )
 
 
@@ -196,9 +238,11 @@ def _choose(bundle: Bundle, precisions: Sequence[str] | None) -> tuple[tuple[str
     return chosen
 
 
-def _peak(threads: int | None) -> tuple[Peak | None, str]:
+def _peak(plan: _Plan) -> tuple[Peak | None, str]:
+    if not plan.on_cpu:
+        return None, ""
     job = measure.PeakJob(
-        job="peak", threads=threads, time_limit_s=_PEAK_S, sizes=SIZES, copy_bytes=_COPY_BYTES
+        job="peak", threads=plan.threads, time_limit_s=_PEAK_S, sizes=SIZES, copy_bytes=_COPY_BYTES
     )
     try:
         return measure.run_child(job, Peak, limit_s=_PEAK_LIMIT_S), ""
@@ -240,18 +284,11 @@ def _recheck_all(
     plan: _Plan, answers: Mapping[tuple[str, str], VariantAnswer], fed: Mapping[str, Path]
 ) -> dict[tuple[str, str], Recheck | None]:
     """Measure every variant again, briefly (rule N2); None where that failed."""
-    runs = min(_RECHECK_RUNS, plan.rules.max_runs)
-    brief = replace(
-        plan.rules,
-        min_runs=min(runs, plan.rules.min_runs),
-        max_runs=runs,
-        time_limit_s=plan.rules.time_limit_s * _RECHECK_SHARE,
-    )
     rechecks: dict[tuple[str, str], Recheck | None] = {}
     for pair, first in answers.items():
         plan.tell(f"{' '.join(pair)} again")
         try:
-            again = plan.answer(pair, fed, brief).latency
+            again = plan.answer(pair, fed, brief(plan.rules)).latency
         except MachineError:  # the first measuring stands, and the result is marked
             rechecks[pair] = None
             continue
@@ -295,6 +332,7 @@ def _command(
     rules: StopRules,
     samples: Path | None,
     out: Path | None,
+    more: More,
 ) -> str:
     """The command line that measures the same again, with names of folders alone (record R4)."""
     words = ["jetlift", "bench", bundle.folder.name, "--target", target]
@@ -305,7 +343,7 @@ def _command(
     words += ["--time-limit-s", f"{rules.time_limit_s:g}"]
     if samples is not None:
         words += ["--samples", samples.name]
-    return shlex.join([*words, "-o", out.name if out is not None else "report"])
+    return shlex.join([*words, *more.words(), "-o", out.name if out is not None else "report"])
 
 
 def _tell_nobody(_stage: str, _share: float) -> None:

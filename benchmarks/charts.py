@@ -26,6 +26,10 @@ _MARKS = {
     "int8w": "s", "int8w-fp16": "D", "int4w-fp16": "v",
 }  # fmt: skip
 _SHAPES = {"o": "circle", "s": "square", "D": "diamond", "^": "up", "P": "plus", "v": "down"}
+_ROOFS = {
+    "measured": "what this machine was measured to reach",
+    "facts": "the board's dense peak in its power mode and at its clocks",
+}
 _LOG_FROM = 8  # a wider range of latencies than this is drawn on a log axis
 _STEPS = ("Python and numpy", "engine library and model", "more while running")
 
@@ -85,13 +89,13 @@ def roofline(name: str, results: Sequence[Result], peak: Peak) -> Chart | None:
     spoken = "; ".join(
         f"{result.variant}: {result.work.achieved_tops.value:.3g} TOPS at "
         f"{result.work.intensity.value:.3g} operations per byte, "
-        f"{result.work.share_of_peak.value:.0%} of the measured peak, {result.work.binds} binds"
+        f"{result.work.share_of_peak.value:.0%} of the peak, {result.work.binds} binds"
         for result in placed
     )
     return draw(
         name,
         title="Roofline",
-        caption="Lines are what this machine was measured to reach. The stem over a point ends at "
+        caption=f"Lines are {_ROOFS[peak.basis]}. The stem over a point ends at "
         "what its own mix of operations could reach: the shorter, the less is left to gain.",
         spoken=spoken,
         legend=tuple(_mark_key(result) for result in placed),

@@ -14,15 +14,15 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from jetlift.benchmarks import peers
-from jetlift.benchmarks.peers import METHODS
+from jetlift.benchmarks import quantisers
+from jetlift.benchmarks.quantisers import METHODS
 from jetlift.runtime.errors import InputError, MachineError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from jetlift.benchmarks.peers import Peer
+    from jetlift.benchmarks.quantisers import Peer
     from jetlift.export.samples import Samples, SampleSplit
     from jetlift.runtime.bundle import Bundle
 
@@ -96,7 +96,7 @@ def find_peers(request: Request, tell: Callable[[str], None]) -> tuple[dict[str,
         python = request.modelopt_python if name == "modelopt" else None
         tell(f"look for {name}")
         try:
-            found[name] = peers.find_peer(name, python or sys.executable)
+            found[name] = quantisers.find_peer(name, python or sys.executable)
         except MachineError as error:
             if request.methods is not None or python is not None:
                 raise

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jetlift.benchmarks import compare_request, peers
+from jetlift.benchmarks import compare_request, quantisers
 from jetlift.benchmarks.compare_form import (
     Comparison,
     MethodResult,
@@ -26,7 +26,7 @@ from jetlift.benchmarks.compare_form import (
     kept_result,
 )
 from jetlift.benchmarks.compare_judge import Judge
-from jetlift.benchmarks.peers import METHODS
+from jetlift.benchmarks.quantisers import METHODS
 from jetlift.runtime.bundle import sha256_of
 from jetlift.runtime.errors import EngineLibraryError, UsageError
 
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from jetlift.benchmarks.compare_request import Request
-    from jetlift.benchmarks.peers import Method, Peer
+    from jetlift.benchmarks.quantisers import Method, Peer
     from jetlift.export.samples import SampleSplit
 
-_SOURCES = ("benchmarks/peer_child.py", "benchmarks/compare_judge.py", "engines/ops.py")
+_SOURCES = ("benchmarks/quantiser_child.py", "benchmarks/compare_judge.py", "engines/ops.py")
 
 
 class Progress:
@@ -166,7 +166,7 @@ class _Run:
         tell("quantise")
         fp32 = self._bundle.path(self._fp32.file)
         try:
-            graph = peers.quantise(method, self._peers[method.peer], fp32, self._feeds, folder)
+            graph = quantisers.quantise(method, self._peers[method.peer], fp32, self._feeds, folder)
         except EngineLibraryError as error:
             return replace(empty, remarks=(error.got,))
         return self._judged(empty, graph, tell)
@@ -240,7 +240,7 @@ class _Run:
     @cached_property
     def _feeds(self) -> Path:
         path = self._folder / "calibration.npz"
-        peers.save_feeds(path, self.calibration.feeds)
+        quantisers.save_feeds(path, self.calibration.feeds)
         return path
 
     def _sha256_of(self, file: str) -> str:

@@ -19,7 +19,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from jetlift.benchmarks.stop import StopRules  # noqa: TC001 - jsonform reads th
 from jetlift.jetson import board
 from jetlift.runtime import errors, jsonform
 from jetlift.runtime.errors import JetliftError, MachineError, MissingPackageError
+from jetlift.runtime.power_form import Conditions, Power  # noqa: TC001
 from jetlift.runtime.record import (  # noqa: TC001
     Engine,
     Figure,
@@ -34,6 +35,7 @@ from jetlift.runtime.record import (  # noqa: TC001
     Latency,
     Memory,
 )
+from jetlift.runtime.timing_form import GpuTime
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,6 +79,18 @@ class VariantJob:
     samples: str | None
 
 
+class OfAVariant(Protocol):
+    """Any job about one variant of one part, as those of more_jobs.py are."""
+
+    @property
+    def part(self) -> str:
+        """Name of the part."""
+
+    @property
+    def variant(self) -> str:
+        """Name of the variant."""
+
+
 @dataclass(frozen=True)
 class PeakJob:
     """Measure what this machine can reach; the fields are the arguments of `measure_peak`."""
@@ -99,6 +113,9 @@ class VariantAnswer:
     power_w: Figure
     others_busy: Figure
     io_bytes: int
+    gpu_time: GpuTime = GpuTime.missing()
+    power: Power | None = None
+    conditions: Conditions | None = None
 
 
 def patience_s(rules: StopRules) -> float:
@@ -107,7 +124,7 @@ def patience_s(rules: StopRules) -> float:
 
 
 def run_child(
-    job: VariantJob | PeakJob,
+    job: VariantJob | PeakJob | OfAVariant,
     answer: type[T],
     *,
     limit_s: float,
@@ -125,7 +142,7 @@ def run_child(
         JetliftError: What the child raised, as the same class.
         MachineError: The child died, gave no answer, or took too long.
     """
-    what = f"{job.part} {job.variant}" if isinstance(job, VariantJob) else "this machine's peak"
+    what = "this machine's peak" if isinstance(job, PeakJob) else f"{job.part} {job.variant}"
     free_bytes = board.available_bytes()
     try:
         # subprocess.run ends the child on every exception on the way, Ctrl-C included.

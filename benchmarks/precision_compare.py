@@ -38,7 +38,7 @@ from jetlift.benchmarks.compare_form import Table, read_table, write_table
 from jetlift.benchmarks.compare_request import Request
 from jetlift.benchmarks.compare_run import Progress, compare
 from jetlift.benchmarks.compare_table import CHART_NAME, to_markdown
-from jetlift.benchmarks.peers import METHODS
+from jetlift.benchmarks.quantisers import METHODS
 from jetlift.runtime import atomic
 from jetlift.runtime.bundle import Bundle
 from jetlift.runtime.errors import JetliftError, MissingPackageError, UsageError

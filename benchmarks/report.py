@@ -1,4 +1,4 @@
-"""A record as a page to read: report.html, report.md and record.json side by side.
+"""A record as a page to read: report.html, report.md, results.csv and record.json side by side.
 
 Rules:
     P1  report.html is one file: styles, charts and pictures are in it, and it loads nothing.
@@ -18,9 +18,12 @@ from jetlift.benchmarks import (
     charts,
     precision_charts,
     precision_view,
+    report_sections,
     report_view,
     run_view,
+    verdict_view,
 )
+from jetlift.benchmarks.results_csv import CSV_NAME, results_csv
 from jetlift.runtime import atomic
 from jetlift.runtime.errors import InputError, MissingPackageError
 from jetlift.runtime.record import RECORD_NAME, write_record
@@ -53,7 +56,7 @@ def check(out: Path, gallery: Sequence[tuple[Path, str]] = ()) -> None:
         InputError: `out` is a file, or a picture of the gallery cannot be used.
     """
     canvas.check_packages()
-    _environment(escape=False)
+    environment(escape=False)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file", expected="A folder for the report, new or old")
     for path, _ in gallery:
@@ -61,7 +64,7 @@ def check(out: Path, gallery: Sequence[tuple[Path, str]] = ()) -> None:
 
 
 def write_report(record: Record, out: Path, *, gallery: Sequence[tuple[Path, str]] = ()) -> None:
-    """Write record.json, report.md and report.html into a folder, replacing older ones.
+    """Write record.json, report.md, results.csv and report.html, replacing older ones.
 
     Args:
         record: What was measured.
@@ -75,6 +78,7 @@ def write_report(record: Record, out: Path, *, gallery: Sequence[tuple[Path, str
     """
     write_record(record, out / RECORD_NAME)  # P3
     atomic.write_bytes(out / MARKDOWN_NAME, render_markdown(record).encode())
+    atomic.write_bytes(out / CSV_NAME, results_csv([record]).encode())
     atomic.write_bytes(out / HTML_NAME, render_html(record, gallery=gallery).encode())
 
 
@@ -90,7 +94,7 @@ def render_html(record: Record, *, gallery: Sequence[tuple[Path, str]] = ()) -> 
     drawn = {name: _charts(name, own, record) for name, own in parts.items()}
     kept = {name: _precision_charts(name, own, record) for name, own in parts.items()}
     styles = (resources.files("jetlift.benchmarks") / "templates/report.css").read_text("utf-8")
-    page = _environment(escape=True).get_template("report.html.j2")
+    page = environment(escape=True).get_template("report.html.j2")
     text: str = page.render(
         **_context(record), charts=drawn, kept=kept, gallery=pictures, styles=styles
     )
@@ -103,7 +107,7 @@ def render_markdown(record: Record) -> str:
     Raises:
         MissingPackageError: Jinja2 is not installed.
     """
-    text: str = _environment(escape=False).get_template("report.md.j2").render(**_context(record))
+    text: str = environment(escape=False).get_template("report.md.j2").render(**_context(record))
     return text
 
 
@@ -117,6 +121,8 @@ def _context(record: Record) -> dict[str, Any]:
         "setup": _setup_facts(record),
         "peaks": _peak_facts(record),
         "noise": _noise_by_reason(record),
+        "told": verdict_view.view_budget(record.budget),
+        "sections": report_sections.sections(record),
         "on_jetson": not record.target.startswith(("cpu", "rtx")),
     }
 
@@ -220,6 +226,8 @@ def _peak_facts(record: Record) -> list[tuple[str, str]]:
     ]
     memory = _told(peak.memory_gb_per_s, "{:.3g} GB/s".format)
     facts.append(("Memory", f"{memory}: {peak.memory_how}"))
+    if peak.basis == "facts":
+        return [*facts, ("From", f"{peak.library}, {peak.version}; nothing was measured")]
     return [*facts, ("Measured by", f"{peak.library} {peak.version}, {peak.threads} threads")]
 
 
@@ -251,7 +259,15 @@ def _data_uri(path: Path) -> str:
     raise InputError(f"{path} is not a picture for the report", expected="A PNG or JPEG file")
 
 
-def _environment(*, escape: bool) -> Any:  # noqa: ANN401
+def environment(*, escape: bool) -> Any:  # noqa: ANN401
+    """Where templates are found; with Markdown's filter `md`.
+
+    Args:
+        escape: Whether text is escaped for HTML.
+
+    Raises:
+        MissingPackageError: Jinja2 is not installed.
+    """
     try:
         import jinja2
     except ModuleNotFoundError as error:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from jetlift.benchmarks import fidelity_view
+from jetlift.runtime.figure import Figure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from jetlift.benchmarks.fidelity_view import FidelityRow, State
-    from jetlift.runtime.record import Figure, Result
+    from jetlift.runtime.record import Result
 
     Told = str | Figure
     Line = tuple[str, Callable[[Result], Told], Callable[[float], str]]
@@ -152,6 +153,26 @@ def _runs(result: Result) -> str:
     return f"{len(result.latency.warmup_ms)} + {len(result.latency.samples_ms)}"
 
 
+def tops_by_precision(result: Result) -> dict[str, float]:
+    """Achieved TOPS of GEMM and convolution per precision; `rest` is every other operator."""
+    work, p50_ms = result.work, result.latency.p50_ms
+    if work.operations.value is None:
+        return {}
+    rest = work.operations.value - sum(work.operations_by_precision.values())
+    counts = {**work.operations_by_precision, "rest": max(rest, 0.0)}
+    return {name: count / p50_ms / 1e9 for name, count in counts.items() if count > 0}
+
+
+def _tops_by_precision(result: Result) -> Told:
+    told = tops_by_precision(result)
+    return ", ".join(f"{name}\u00a0{digits(value, 2)}" for name, value in told.items()) or DASH
+
+
+def _share_of_bound(result: Result) -> Told:
+    bound = result.work.bound_ms
+    return bound if bound.value is None else Figure(bound.value / result.latency.p50_ms)
+
+
 _LATENCY: tuple[Line, ...] = (
     ("median (p50)", lambda x: digits(x.latency.p50_ms), str),
     ("its confidence interval", _spread, str),
@@ -164,8 +185,10 @@ _LATENCY: tuple[Line, ...] = (
 _WORK: tuple[Line, ...] = (
     ("operations per run", lambda x: x.work.operations, operations),
     ("achieved TOPS", lambda x: x.work.achieved_tops, lambda value: digits(value, 3)),
-    ("of the measured peak", lambda x: x.work.share_of_peak, "{:.0%}".format),
+    ("achieved TOPS by precision", _tops_by_precision, str),
+    ("of the peak", lambda x: x.work.share_of_peak, "{:.0%}".format),
     ("bound by the roofline, ms", lambda x: x.work.bound_ms, lambda value: digits(value, 3)),
+    ("of that bound", _share_of_bound, "{:.0%}".format),
     ("which side binds", lambda x: x.work.binds or DASH, str),
 )
 _MEMORY: tuple[Line, ...] = (

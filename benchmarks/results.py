@@ -10,6 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jetlift.benchmarks import peak
+from jetlift.benchmarks.live_set import with_graph
+from jetlift.engines.ops import cost_at
+from jetlift.runtime.errors import MissingPackageError
 from jetlift.runtime.record import Result
 from jetlift.runtime.result_parts import OTHERS_BUSY, fidelity_note
 
@@ -18,7 +21,8 @@ if TYPE_CHECKING:
 
     from jetlift.benchmarks.measure import VariantAnswer
     from jetlift.runtime.bundle import Bundle
-    from jetlift.runtime.record import Machine, Peak, Recheck
+    from jetlift.runtime.manifest import Cost, Part, Variant
+    from jetlift.runtime.record import InputShape, Machine, Peak, Recheck
 
 _MOVED_PERCENT = 10.0
 
@@ -45,16 +49,15 @@ def compose(
         machine: How the machine was found before the start.
     """
     part, variant = bundle.part(part_name)[1], bundle.variant(part_name, variant_name)
-    opt_shapes = {spec.name: spec.opt_shape or spec.shape for spec in part.inputs}
-    at_opt_shape = all(item.shape == opt_shapes[item.name] for item in answer.inputs)
+    cost, at_its_shape = _cost_as_fed(bundle, part, variant, answer.inputs)
     batch = answer.inputs[0].shape[0] if answer.inputs and answer.inputs[0].shape else 1
     work = peak.place(
-        variant.cost,
+        cost,
         answer.engine.arithmetic,
         answer.latency.p50_ms,
         reached,
         io_bytes=answer.io_bytes,
-        at_opt_shape=at_opt_shape,
+        at_opt_shape=at_its_shape,
     )
     reasons = noise(answer, recheck, machine)
     return Result(
@@ -68,7 +71,7 @@ def compose(
         latency=answer.latency,
         throughput_per_s=round(batch * 1e3 / answer.latency.mean_ms, 4),
         work=work,
-        memory=answer.memory,
+        memory=with_graph(answer.memory, bundle, variant, answer),
         power_w=answer.power_w,
         others_busy=answer.others_busy,
         fidelity=variant.fidelity,
@@ -77,7 +80,27 @@ def compose(
         noisy=bool(reasons),
         noisy_reasons=reasons,
         quantisation=variant.quantisation,
+        gpu_time=answer.gpu_time,
+        power=answer.power,
+        conditions=answer.conditions,
     )
+
+
+def _cost_as_fed(
+    bundle: Bundle, part: Part, variant: Variant, inputs: Sequence[InputShape]
+) -> tuple[Cost, bool]:
+    """What a run cost, and whether that is of the shapes that were fed.
+
+    A manifest knows the cost at opt_shape. At others the graph is counted again, here and not in
+    the child that measures; where onnx is not installed it is not.
+    """
+    fed = {item.name: item.shape for item in inputs}
+    if all(fed[spec.name] == (spec.opt_shape or spec.shape) for spec in part.inputs):
+        return variant.cost, True
+    try:
+        return cost_at(bundle.folder / variant.file, fed), True
+    except MissingPackageError:
+        return variant.cost, False
 
 
 def noise(answer: VariantAnswer, recheck: Recheck | None, machine: Machine) -> tuple[str, ...]:
@@ -95,6 +118,8 @@ def noise(answer: VariantAnswer, recheck: Recheck | None, machine: Machine) -> t
         reasons.append(f"the median moved by {recheck.moved_percent:+.0f}% when measured again")
     if not answer.latency.warmup_settled:
         reasons.append("the latency had not settled when warm-up reached its limit")
+    if answer.conditions is not None:
+        reasons += answer.conditions.unsteady
     return tuple(reasons)
 
 
@@ -119,7 +144,7 @@ def not_shown(target: str, results: Sequence[Result], *, random_inputs: bool) ->
             "Only the engine is timed, arrays in to arrays out. Reading, decoding and preparing "
             "pictures or text, and what is done with the outputs, come on top."
         ),
-        "One run after another from one caller; several at once were not measured.",
+        "Each latency is of one run after another from one caller.",
     ]
     if random_inputs:
         told.append(

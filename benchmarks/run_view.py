@@ -6,18 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jetlift.benchmarks.report_table import DASH, digits
-from jetlift.runtime.budget import reasons_of, rows_of
+from jetlift.benchmarks.verdict_view import view_budget
 from jetlift.runtime.run_facts import SINK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from jetlift.benchmarks.report_table import Tone
-    from jetlift.runtime.budget_form import BudgetVerdict
+    from jetlift.benchmarks.verdict_view import BudgetRow
     from jetlift.runtime.record import Figure, Record
     from jetlift.runtime.run_form import RunFacts, StageFacts
-
-_TONES: dict[str, Tone] = {"ok": "good", "missed": "bad", "not measured": "bad"}
 
 
 @dataclass(frozen=True)
@@ -26,15 +23,6 @@ class StageRow:
 
     name: str
     texts: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class BudgetRow:
-    """One line of the verdict."""
-
-    name: str
-    texts: tuple[str, ...]
-    tone: Tone
 
 
 @dataclass(frozen=True)
@@ -79,15 +67,16 @@ def view_run(record: Record) -> RunView | None:
     run = record.run
     if run is None:
         return None
+    told = view_budget(run.budget)
     return RunView(
         headline=_headline(run),
         facts=tuple(_facts(run)),
         columns=_COLUMNS,
         stages=tuple(StageRow(stage.name, _texts(stage)) for stage in run.stages),
-        verdict="" if run.budget is None else _verdict(run.budget),
-        met=run.budget is None or run.budget.met,
-        budget=() if run.budget is None else tuple(_budget_rows(run.budget)),
-        reasons=() if run.budget is None else reasons_of(run.budget),
+        verdict=told.verdict,
+        met=told.met,
+        budget=told.budget,
+        reasons=told.reasons,
     )
 
 
@@ -129,16 +118,6 @@ def _facts(run: RunFacts) -> Iterator[tuple[str, str]]:
     for sink in run.sinks:
         told = [f"{sink.written} written, {sink.dropped} dropped", sink.trouble]
         yield f"To {sink.name}", "; ".join(filter(None, told))
-
-
-def _verdict(verdict: BudgetVerdict) -> str:
-    return f"Budget {verdict.budget}: {'met' if verdict.met else 'not met'}"
-
-
-def _budget_rows(verdict: BudgetVerdict) -> Iterator[BudgetRow]:
-    calm = {line.name for line in verdict.lines if line.optional and line.state == "not measured"}
-    for name, *texts in rows_of(verdict):
-        yield BudgetRow(name, tuple(texts), "plain" if name in calm else _TONES[texts[-1]])
 
 
 def _told(figure: Figure, form: Callable[[float], str]) -> str:

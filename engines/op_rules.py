@@ -6,6 +6,8 @@ Rules:
         sqrt, ...) as one operation.
     R3  Moving, naming and typing data (FREE) is no operation. It may well take time.
     R4  Nothing is guessed: what has no rule says so.
+    R5  What is masked or padded counts: a causal attention is a whole one, and a convolution reads
+        the zeros around a picture. So do PyTorch's and fvcore's counters.
 Operators are those of https://onnx.ai/onnx/operators/.
 """
 
@@ -24,24 +26,30 @@ if TYPE_CHECKING:
     from jetlift.engines.shapes import BoundGraph, Tensor
 
 # Per element of the result. Softmax: max, subtract, exp, sum, divide. LayerNormalization: mean,
-# centre, square, sum, times inverse deviation, gain, bias. Sigmoid: negate, exp, add, divide.
-# Gelu: divide, erf, add, two multiplications.
+# centre, square, sum, times inverse deviation, gain, bias. RMSNormalization: square, sum, times
+# inverse, gain. RotaryEmbedding: two multiplications, one addition. Sigmoid: negate, exp, add,
+# divide. Gelu: divide, erf, add, two multiplications.
 OPERATIONS_PER_ELEMENT: dict[str, int] = {
     **dict.fromkeys(
-        ("Abs", "Add", "And", "Atan", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr",
-         "BitwiseXor", "Ceil", "Cos", "CumSum", "Div", "Equal", "Erf", "Exp", "Floor", "Greater",
-         "GreaterOrEqual", "IsInf", "IsNaN", "Less", "LessOrEqual", "Log", "Mod", "Mul", "Neg",
-         "Not", "Or", "Pow", "Reciprocal", "Relu", "Round", "Sign", "Sin", "Sqrt", "Sub", "Tan",
-         "Tanh", "Where",
-         "Xor"),
+        ("Abs", "Acos", "Acosh", "Add", "And", "Asin", "Asinh", "Atan", "Atanh", "BitShift",
+         "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Ceil", "Cos", "Cosh", "CumSum",
+         "Div", "Equal", "Erf", "Exp", "Floor", "Greater", "GreaterOrEqual", "IsInf", "IsNaN",
+         "Less", "LessOrEqual", "Log", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal",
+         "Relu", "Round", "Sign", "Sin", "Sinh", "Sqrt", "Sub", "Tan", "Tanh", "Where", "Xor"),
         1,
     ),
-    **dict.fromkeys(("BatchNormalization", "Clip", "LeakyRelu", "PRelu", "ThresholdedRelu"), 2),
-    **dict.fromkeys(("Celu", "Elu", "Selu", "Softplus", "Softsign"), 3),
+    **dict.fromkeys(
+        ("BatchNormalization", "Clip", "LeakyRelu", "PRelu", "Shrink", "ThresholdedRelu"), 2
+    ),
+    **dict.fromkeys(("Celu", "Elu", "RotaryEmbedding", "Selu", "Softplus", "Softsign"), 3),
     **dict.fromkeys(("HardSigmoid", "Sigmoid", "RMSNormalization"), 4),
     **dict.fromkeys(("Gelu", "HardSwish", "Mish", "Softmax", "Swish"), 5),
     "LogSoftmax": 6,
-    **dict.fromkeys(("GroupNormalization", "InstanceNormalization", "LayerNormalization"), 7),
+    **dict.fromkeys(
+        ("GroupNormalization", "InstanceNormalization", "LayerNormalization",
+         "MeanVarianceNormalization"),
+        7,
+    ),
     "LpNormalization": 3,
     "DynamicQuantizeLinear": 4,
 }  # fmt: skip
@@ -58,11 +66,11 @@ OPERATIONS_PER_INPUT_ELEMENT: dict[str, int] = {
 }  # fmt: skip
 
 FREE = frozenset({
-    "Cast", "CastLike", "Compress", "Concat", "Constant", "ConstantOfShape", "DepthToSpace",
-    "DequantizeLinear", "Dropout", "Expand", "EyeLike", "Flatten", "Gather", "GatherElements",
-    "GatherND", "Identity", "NonZero", "OneHot", "Pad", "QuantizeLinear", "Range", "Reshape",
-    "ScatterElements", "ScatterND", "Shape", "Size", "Slice", "SpaceToDepth", "Split", "Squeeze",
-    "Tile", "Transpose", "Trilu", "Unsqueeze",
+    "Cast", "CastLike", "CenterCropPad", "Compress", "Concat", "Constant", "ConstantOfShape",
+    "DepthToSpace", "DequantizeLinear", "Dropout", "Expand", "EyeLike", "Flatten", "Gather",
+    "GatherElements", "GatherND", "Identity", "NonZero", "OneHot", "Pad", "QuantizeLinear", "Range",
+    "Reshape", "ReverseSequence", "ScatterElements", "ScatterND", "Shape", "Size", "Slice",
+    "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Trilu", "Unsqueeze",
 })  # fmt: skip
 
 
@@ -119,6 +127,9 @@ class _Call:
     def shape(self, index: int) -> tuple[int, ...]:
         return self.operand(index).shape or ()
 
+    def has(self, index: int) -> bool:
+        return len(self.node.input) > index and bool(self.node.input[index])
+
     @property
     def result(self) -> Tensor:
         return self._known(self.node.output[0])
@@ -149,25 +160,40 @@ def _conv_transpose(call: _Call) -> float:
 
 
 def _einsum(call: _Call) -> float:
+    """Every combination of the letters is one point; a sum over points is a multiply-add each."""
     equation = str(call.attribute("equation", b"").decode()).replace(" ", "")
-    left, _, right = equation.partition("->")
+    left, arrow, right = equation.partition("->")
     terms = left.split(",")
-    if "." in equation or len(terms) > 2 or "->" not in equation:
-        raise _NoRule("only explicit equations of one or two operands have a rule")
+    if len(terms) > 2:
+        raise _NoRule("equations of more than two operands have no rule: their order is not said")
     sizes: dict[str, int] = {}
     for index, term in enumerate(terms):
-        sizes.update(zip(term, call.shape(index), strict=True))
+        for letter, size in _lettered(term, call.shape(index)):
+            sizes[letter] = max(size, sizes.get(letter, 1))  # an axis of one spreads
+    if not arrow:  # letters that occur once are kept, as NumPy has it
+        right = "".join(sorted(letter for letter in set(left) if left.count(letter) == 1))
+    summed = any(letter not in right for letter in sizes if letter.isalpha())
     points = math.prod(sizes.values())
     if len(terms) == 1:
-        return points if set(left) != set(right) else 0
-    return (2 if set(sizes) != set(right) else 1) * points
+        return points if summed else 0
+    return (2 if summed else 1) * points
+
+
+def _lettered(term: str, shape: tuple[int, ...]) -> list[tuple[str, int]]:
+    """Letters and sizes of one operand; axes under an ellipsis are numbered from the last."""
+    before, dots, after = term.partition("...")
+    spread = len(shape) - len(before) - len(after) if dots else 0
+    hidden = [str(spread - number) for number in range(spread)]
+    return list(zip([*before, *hidden, *after], shape, strict=True))
 
 
 def _attention(call: _Call) -> float:
-    """Two products and a softmax over [batch, heads, queries, keys]; `Attention`, opset 23."""
+    """Two products and a softmax over [batch, heads, queries, keys]; `Attention`, opset 23.
+
+    Keys and values may be shared by groups of heads, and past ones count. A mask is added and a
+    soft cap is a division, a tanh and a multiplication.
+    """
     query, key, value = call.shape(0), call.shape(1), call.shape(2)
-    if len(call.node.input) > 4 and call.node.input[4]:
-        raise _NoRule("attention with past keys has no rule")
     if len(query) == 4:
         batch, heads, queries, width = query
         keys, value_width = key[2], value[3]
@@ -175,8 +201,11 @@ def _attention(call: _Call) -> float:
         heads, shared = call.attribute("q_num_heads", 0), call.attribute("kv_num_heads", 0)
         batch, queries, keys = query[0], query[1], key[1]
         width, value_width = query[2] // heads, value[2] // shared
+    if call.has(4):
+        keys += call.shape(4)[2]
     scores = batch * heads * queries * keys
-    return 2 * scores * (width + value_width) + OPERATIONS_PER_ELEMENT["Softmax"] * scores
+    extra = call.has(3) + 3 * bool(call.attribute("softcap", 0.0))
+    return 2 * scores * (width + value_width) + (OPERATIONS_PER_ELEMENT["Softmax"] + extra) * scores
 
 
 def _recurrent(call: _Call) -> float:
@@ -203,6 +232,28 @@ def _grid_sample(call: _Call) -> float:
     return 2 * call.result.elements * taps ** (len(call.shape(0)) - 2) if taps else 0
 
 
+def _deformed(call: _Call) -> float:
+    """Each tap is read between four cells and met with its weights; `DeformConv` of pictures."""
+    taps = math.prod(call.shape(1)[2:])
+    height, width = (call.result.shape or ())[2:]
+    read = call.shape(0)[0] * call.shape(0)[1] * height * width * taps
+    return _conv(call) + 2 * 4 * read + (read if call.has(4) else 0)
+
+
+def _roi_align(call: _Call) -> float:
+    """Each bin is the mean, or the largest, of samples that are read between four cells."""
+    per_axis: int = call.attribute("sampling_ratio", 0)
+    if not per_axis:
+        raise _NoRule("as many samples as a region is large: their number is no matter of shapes")
+    return call.result.elements * per_axis**2 * (2 * 4 + 1)
+
+
+def _response_normalised(call: _Call) -> float:
+    """Squares of `size` channels are summed; then a factor, a bias, a power and a division."""
+    size: int = call.attribute("size", 1)
+    return call.result.elements * (2 * size + 4)
+
+
 def _variadic(call: _Call) -> float:
     extra = call.node.op_type == "Mean"
     return call.result.elements * (len(call.node.input) - 1 + extra)
@@ -212,7 +263,9 @@ _RULES: dict[str, Callable[[_Call], float]] = {
     "MatMul": _matmul, "MatMulInteger": _matmul, "QLinearMatMul": _matmul, "Gemm": _gemm,
     "Conv": _conv, "ConvInteger": _conv, "QLinearConv": lambda call: _conv(call, 3),
     "ConvTranspose": _conv_transpose, "Einsum": _einsum, "Attention": _attention,
+    "DeformConv": _deformed, "RoiAlign": _roi_align, "LRN": _response_normalised,
     "LSTM": _recurrent, "GRU": _recurrent, "RNN": _recurrent,
-    "AveragePool": _pool, "MaxPool": _pool, "Resize": _resize, "GridSample": _grid_sample,
+    "AveragePool": _pool, "MaxPool": _pool, "LpPool": lambda call: 2 * _pool(call),
+    "Resize": _resize, "GridSample": _grid_sample,
     **dict.fromkeys(("Max", "Min", "Sum", "Mean"), _variadic),
 }  # fmt: skip

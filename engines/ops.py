@@ -1,4 +1,4 @@
-"""What a graph costs: operations, bytes of weights, bytes of activations, node by node.
+"""What a graph costs: operations, bytes of weights, of activations and of traffic, node by node.
 
 Rules:
     C1  Operations are counted by the rules of op_rules.py: a multiply-add is two.
@@ -10,6 +10,7 @@ Rules:
         of a view (Reshape, Squeeze, ...) is no tensor of its own.
     C5  Nothing is guessed: a node without a rule, or of unknown shape, stands in `uncounted`.
     C6  A weight has the precision it is stored in, before DequantizeLinear and layout operators.
+    C7  What is read and written, without fusion and with it, is counted by the rules of fusion.py.
 """
 
 from __future__ import annotations
@@ -17,19 +18,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from jetlift.engines.fusion import LAYOUT, VIEWS, traffic
 from jetlift.engines.op_rules import operations
 from jetlift.engines.shapes import bind, onnx_library
 from jetlift.runtime.manifest import Cost
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     import onnx
 
+    from jetlift.engines.fusion import Group
     from jetlift.engines.shapes import BoundGraph
 
-_VIEWS = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze", "DequantizeLinear"})
-_LAYOUT = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 _PRECISIONS = {
     "FLOAT": "fp32", "FLOAT16": "fp16", "BFLOAT16": "bf16", "DOUBLE": "fp64",
     "INT8": "int8", "UINT8": "int8", "INT4": "int4", "UINT4": "int4",
@@ -74,15 +76,34 @@ class GraphCost:
         cost: The totals, as a bundle's manifest keeps them.
         nodes: One row per node that is not folded.
         uncounted: Nodes that could not be counted, as 'name (operator): reason' (rule C5).
+        groups: What runs as one where nodes are fused, and what each group moves (rule C7).
     """
 
     cost: Cost
     nodes: tuple[NodeCost, ...]
     uncounted: tuple[str, ...]
+    groups: tuple[Group, ...] = ()
+
+
+def cost_at(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Cost:
+    """What one run of a file's graph costs at the shapes that were fed to it.
+
+    A manifest's cost is of the opt_shape; this is for all others. Weights are not read.
+
+    Args:
+        path: An ONNX file.
+        shapes: Shape per graph input; those without dynamic axes may be left out.
+
+    Raises:
+        MissingPackageError: onnx is not installed.
+        UsageError: A shape is missing, for no input, or does not fit the graph.
+    """
+    model = onnx_library().load(path, load_external_data=False)
+    return count(model, shapes).cost
 
 
 def count(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> GraphCost:
-    """Count what one run of a graph costs (rules C1 to C5). `model` is not changed.
+    """Count what one run of a graph costs (rules C1 to C7). `model` is not changed.
 
     Args:
         model: An ONNX model; its external data need not be loaded.
@@ -104,6 +125,7 @@ def count(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> Grap
             uncounted.append(f"{row.name} ({node.op_type}): {problem}")
     heavy = [row for row in rows if row.precision is not None]
     weighted = [row for row in heavy if row.weighted]
+    moved = traffic(graph, producers)
     cost = Cost(
         operations=sum(row.operations for row in rows),
         operations_by_precision=_summed((row.precision, row.operations) for row in heavy),
@@ -114,8 +136,12 @@ def count(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> Grap
         weight_elements_by_precision=_summed(
             (row.weight_precision, row.weight_elements) for row in weighted
         ),
+        read_bytes=moved.read_bytes,
+        written_bytes=moved.written_bytes,
+        fused_read_bytes=moved.fused_read_bytes,
+        fused_written_bytes=moved.fused_written_bytes,
     )
-    return GraphCost(cost, tuple(rows), tuple(uncounted))
+    return GraphCost(cost, tuple(rows), tuple(uncounted), moved.groups)
 
 
 def _summed(pairs: Iterable[tuple[str | None, float]]) -> dict[str, float]:
@@ -146,7 +172,7 @@ def _row(
         input_bytes=sum(_size(graph, name) for name in names if name not in graph.constants),
         weight_bytes=sum(_size(graph, name) for name in names if name in graph.constants),
         output_bytes=0.0
-        if node.op_type in _VIEWS
+        if node.op_type in VIEWS
         else sum(_size(graph, n) for n in node.output if n),
     )
     return row, problem
@@ -156,6 +182,7 @@ def _row(
 _OPERANDS: dict[str, tuple[int, int]] = {
     **dict.fromkeys(
         ("MatMul", "MatMulInteger", "Gemm", "Conv", "ConvInteger", "ConvTranspose", "Attention",
+         "DeformConv",
          "LSTM", "GRU", "RNN"),
         (0, 1),
     ),
@@ -189,7 +216,7 @@ def _quantised(name: str, graph: BoundGraph, producers: Mapping[str, onnx.NodePr
         node = producers[name]
         if node.op_type == "DequantizeLinear":
             return graph.tensors[node.input[0]].kind
-        if node.op_type not in _LAYOUT:
+        if node.op_type not in LAYOUT:
             return None
         name = node.input[0]
     return None
@@ -197,7 +224,7 @@ def _quantised(name: str, graph: BoundGraph, producers: Mapping[str, onnx.NodePr
 
 def _stored(name: str, graph: BoundGraph, producers: Mapping[str, onnx.NodeProto]) -> str:
     """What a weight is stored in (rule C6)."""
-    while name in producers and producers[name].op_type in _LAYOUT | {"DequantizeLinear"}:
+    while name in producers and producers[name].op_type in LAYOUT | {"DequantizeLinear"}:
         name = producers[name].input[0]
     return _named(graph.tensors[name].kind)
 

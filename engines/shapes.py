@@ -7,6 +7,8 @@ Rules:
     H3  Where ONNX's own inference stops (it follows no Range, Where or Slice of a shape), small
         tensors that depend on shapes alone are computed, and inference goes on from there.
     H4  What depends on no input's content is a constant: an engine folds it when it is built.
+    H5  A norm's first result has the shape of its first input: ONNX's inference (1.23) does not say
+        so of GroupNormalization.
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 
 _SMALL_ELEMENTS = 4096
 _ROUNDS = 32
+_NORMS = frozenset({
+    "GroupNormalization", "InstanceNormalization", "LayerNormalization", "RMSNormalization",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,12 +63,14 @@ class BoundGraph:
         tensors: Every tensor by name.
         constants: Names of tensors that depend on no input's content (rule H4).
         weight_bytes: Bytes of all constants as stored in the file.
+        outputs: Names of the graph's outputs.
     """
 
     nodes: tuple[onnx.NodeProto, ...]
     tensors: dict[str, Tensor]
     constants: frozenset[str]
     weight_bytes: float
+    outputs: tuple[str, ...]
 
 
 def bind(model: onnx.ModelProto, shapes: Shapes) -> BoundGraph:
@@ -86,7 +93,8 @@ def bind(model: onnx.ModelProto, shapes: Shapes) -> BoundGraph:
     weight_bytes = sum(tensor.size_bytes for tensor in weights.values())
     weight_bytes += sum(tensor.size_bytes for tensor in _constant_tensors(nodes))
     tensors = {**_infer(lean), **weights}
-    return BoundGraph(nodes, tensors, _constants(nodes, weights), weight_bytes)
+    outputs = tuple(item.name for item in lean.graph.output)
+    return BoundGraph(nodes, tensors, _constants(nodes, weights), weight_bytes, outputs)
 
 
 def bytes_per_element(kind: int) -> float:
@@ -185,7 +193,7 @@ def _infer(model: onnx.ModelProto) -> dict[str, Tensor]:
         tensors = _tensors(told.graph)
         if all(tensor.shape is not None for tensor in tensors.values()):
             return tensors
-        if not _compute_small(model, tensors, values):
+        if not (_compute_small(model, tensors, values) or _shape_norms(model, tensors)):
             break
     _refuse_contradictions(model)
     return tensors
@@ -216,6 +224,29 @@ def _tensors(graph: onnx.GraphProto) -> dict[str, Tensor]:
     for item in graph.initializer:
         found[item.name] = Tensor(item.data_type, tuple(item.dims))
     return found
+
+
+def _shape_norms(model: onnx.ModelProto, tensors: Mapping[str, Tensor]) -> bool:
+    """Write down the shapes of norms that inference left open (rule H5)."""
+    found = []
+    for node in model.graph.node:
+        if node.op_type not in _NORMS or node.domain not in ("", "ai.onnx"):
+            continue
+        source = tensors[node.input[0]]
+        if tensors[node.output[0]].shape is None and source.shape is not None:
+            found.append((node.output[0], source))
+    stale = {name for name, _ in found}
+    told = [item for item in model.graph.value_info if item.name not in stale]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(told)
+    outputs = {item.name: item for item in model.graph.output}
+    for name, source in found:
+        info = onnx_library().helper.make_tensor_value_info(name, source.kind, source.shape)
+        if name in outputs:
+            outputs[name].CopyFrom(info)
+        else:
+            model.graph.value_info.append(info)
+    return bool(found)
 
 
 def _compute_small(

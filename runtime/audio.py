@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".mp3", ".aiff", ".aif", ".opus"})
 _LEAST_RATE_HZ, _MOST_RATE_HZ = 1_000, 192_000
 _ZERO_CROSSINGS, _KAISER_BETA, _ROLLOFF = 32, 9.0, 0.945
+_LEAST_POWER = 1e-10
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,11 +191,20 @@ class LogMel:
         edge = spec.n_fft // 2
         around = np.pad(padded, edge, mode="reflect")
         frames = np.lib.stride_tricks.sliding_window_view(around, spec.n_fft)[:: spec.hop_length]
-        frames = frames[: spec.window_samples // spec.hop_length]
-        power = np.abs(np.fft.rfft(frames * self._hann, axis=1)) ** 2
-        mel = np.log10(np.maximum(self._filters @ power.T, 1e-10))
+        count = spec.window_samples // spec.hop_length
+        heard = self._frames_heard(len(samples), count)
+        power = np.abs(np.fft.rfft(frames[:heard] * self._hann, axis=1)) ** 2
+        mel = np.full((len(self._filters), count), np.log10(_LEAST_POWER))
+        mel[:, :heard] = np.log10(np.maximum(self._filters @ power.T, _LEAST_POWER))
         scaled = (np.maximum(mel, mel.max() - 8.0) + 4.0) / 4.0
         return np.asarray(scaled[None], np.float32)
+
+    def _frames_heard(self, samples: int, count: int) -> int:
+        """How many frames from the first reach into the sound; behind them is added silence."""
+        edge = self.spec.n_fft // 2
+        if samples > self.spec.window_samples - edge - 1:  # the end is mirrored
+            return count
+        return min(count, -(-(edge + samples) // self.spec.hop_length))
 
 
 def _read_filters(path: Path, frequencies: int) -> npt.NDArray[Any]:

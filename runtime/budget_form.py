@@ -139,3 +139,7 @@ class BudgetVerdict:
     )
     conditions: tuple[Condition, ...] = field(doc="What the budget asks of the machine")
     lines: tuple[LimitLine, ...] = field(doc="One per limit, in the order of the schema")
+    judged: tuple[str, ...] = field(
+        doc="Of a benchmark: part and variant that was judged, one per part. Empty of a run",
+        default=(),
+    )

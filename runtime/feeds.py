@@ -10,6 +10,8 @@ from jetlift.runtime.errors import UsageError
 from jetlift.runtime.manifest import TextPreprocess
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy.typing as npt
 
     from jetlift.runtime.manifest import Part, TensorSpec
@@ -19,8 +21,10 @@ if TYPE_CHECKING:
 _RANDOM_IDS = 1000  # below the vocabulary of every tokenizer in use
 
 
-def random_feeds(part: Part, seed: int) -> Feeds:
-    """Seeded inputs of a part at its opt_shape.
+def random_feeds(
+    part: Part, seed: int, shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> Feeds:
+    """Seeded inputs of a part at its opt_shape, or at shapes that are given per input.
 
     Floats are standard normal, token ids 0..999, masks all ones, token types and positions all
     zeros, uint8 and int8 span their range.
@@ -29,11 +33,16 @@ def random_feeds(part: Part, seed: int) -> Feeds:
         UsageError: A dynamic input has no opt_shape to measure at.
     """
     rng = np.random.default_rng(seed)
-    return {spec.name: _random_array(spec, part, rng) for spec in part.inputs}
+    given = {} if shapes is None else shapes
+    return {
+        spec.name: _random_array(spec, given.get(spec.name) or measured_shape(spec), part, rng)
+        for spec in part.inputs
+    }
 
 
-def _random_array(spec: TensorSpec, part: Part, rng: np.random.Generator) -> npt.NDArray[Any]:
-    shape = measured_shape(spec)
+def _random_array(
+    spec: TensorSpec, shape: tuple[int, ...], part: Part, rng: np.random.Generator
+) -> npt.NDArray[Any]:
     text = part.preprocess if isinstance(part.preprocess, TextPreprocess) else None
     is_mask = spec.name == text.mask if text else "mask" in spec.name
     is_type = spec.name == text.type_ids if text else "token_type" in spec.name

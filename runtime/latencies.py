@@ -4,6 +4,10 @@ Rules:
     S3  The interval of the median rests on order statistics alone (jetlift.runtime.medians).
     S4  A percentile is told only from enough runs to have one run beyond it on average; otherwise
         the figure is null with that reason.
+    S5  No run is ever dropped. A run above p75 + 3 (p75 - p25) is an outlier (Tukey's outer fence,
+        "Exploratory Data Analysis", 1977, chapter 2): something else happened in it, as a page
+        fault, a collection or another process. Its share is told, from 20 runs on; where it is
+        over 1 %, p99 is the time of such runs and not of the engine's ordinary ones.
 """
 
 from __future__ import annotations
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
     from jetlift.runtime.record import StoppedBy
 
 CONFIDENCE = 0.95
+OUTLIERS_MATTER = 0.01  # from this share on p99 is theirs (rule S5)
+_RUNS_FOR_OUTLIERS = 20
 
 
 def percentile(samples: Sequence[float], percent: int, *, of: str = "timed runs") -> Figure:
@@ -58,6 +64,7 @@ def latency_of(
     interval = median_interval(samples_ms, confidence)
     few = f"{len(samples_ms)} timed runs are too few for {confidence:.0%} confidence"
     low, high = map(Figure, interval) if interval else [Figure.missing(few)] * 2
+    above, share = outliers(samples_ms)
     return Latency(
         samples_ms=tuple(samples_ms),
         min_ms=min(samples_ms),
@@ -70,4 +77,19 @@ def latency_of(
         stopped_by=stopped_by,
         warmup_ms=tuple(warmup_ms),
         warmup_settled=settled,
+        outlier_above_ms=above,
+        outlier_share=share,
     )
+
+
+def outliers(samples_ms: Sequence[float]) -> tuple[Figure, Figure]:
+    """The time above which a run is an outlier, and the share of them (rule S5)."""
+    if len(samples_ms) < _RUNS_FOR_OUTLIERS:
+        few = Figure.missing(
+            f"{len(samples_ms)} timed runs, and outliers ask for {_RUNS_FOR_OUTLIERS}"
+        )
+        return few, few
+    low, high = (float(value) for value in np.percentile(samples_ms, (25, 75)))
+    fence = high + 3 * (high - low)
+    beyond = sum(sample > fence for sample in samples_ms)
+    return Figure(round(fence, 5)), Figure(round(beyond / len(samples_ms), 6))

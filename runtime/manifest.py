@@ -186,6 +186,23 @@ class Cost:
         "once per node that reads them; null where they were not counted",
         default=None,
     )
+    read_bytes: float | None = field(
+        doc="Bytes that all nodes read, activations and weights, each node on its own, without "
+        "fusion; null where they were not counted",
+        default=None,
+    )
+    written_bytes: float | None = field(
+        doc="Bytes that all nodes write, without fusion; null where they were not counted",
+        default=None,
+    )
+    fused_read_bytes: float | None = field(
+        doc="Bytes read where chains of elementwise work and norms run with the node they follow; "
+        "null where they were not counted",
+        default=None,
+    )
+    fused_written_bytes: float | None = field(
+        doc="Bytes written with the same fusion; null where they were not counted", default=None
+    )
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from jetlift.runtime.record import Figure
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_NOT_ONE = Figure.missing("processor and GPU share one memory on a Jetson alone")
 _NO_SENSOR = Figure.missing("this probe reads no power sensor")
 
 
@@ -27,12 +28,17 @@ class Reading:
         pss_bytes: The same with shared pages divided among their users.
         rss_peak_bytes: Most that was ever resident.
         power_w: Power drawn now.
+        available_bytes: Memory of the whole board that a new process could have; told of boards
+            whose processor and GPU share one memory.
+        nvmap_bytes: What the board's GPU drivers hold of it.
     """
 
     rss_bytes: Figure
     pss_bytes: Figure
     rss_peak_bytes: Figure
     power_w: Figure = _NO_SENSOR
+    available_bytes: Figure = _NOT_ONE
+    nvmap_bytes: Figure = _NOT_ONE
 
 
 class Probe(Protocol):

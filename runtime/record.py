@@ -19,6 +19,7 @@ from jetlift.runtime.budget_form import BudgetVerdict  # noqa: TC001 - jsonform 
 from jetlift.runtime.errors import ArtefactError, InputError
 from jetlift.runtime.figure import Figure
 from jetlift.runtime.jsonform import field
+from jetlift.runtime.layer_form import LayerTime  # noqa: TC001 - jsonform reads the hints
 from jetlift.runtime.manifest import (
     MODEL,
     SHA256,
@@ -29,7 +30,13 @@ from jetlift.runtime.manifest import (
 )
 from jetlift.runtime.power_form import Conditions, Power  # noqa: TC001 - jsonform reads the hints
 from jetlift.runtime.run_form import RunFacts  # noqa: TC001
-from jetlift.runtime.scenario_form import ColdStart, Scenario, SweepPoint  # noqa: TC001
+from jetlift.runtime.scenario_form import (  # noqa: TC001
+    ColdStart,
+    NotDone,
+    Scenario,
+    SweepPoint,
+)
+from jetlift.runtime.timing_form import GpuTime, MemoryParts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +47,8 @@ SCHEMA_VERSION = 1
 RECORD_NAME = "record.json"
 UTC_SECOND = r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z"
 
+_NOT_COUNTED = Figure.missing("outliers were not counted")
+_GPU_UNSEEN = GpuTime.missing(Figure.missing("the jetlift that measured did not look"))
 StoppedBy = Literal["precision", "time limit", "run limit", "end of the run"]
 
 
@@ -90,14 +99,18 @@ class ComputePeak:
 
 @dataclass(frozen=True)
 class Peak:
-    """What this machine was measured to reach, for the roofline."""
+    """What this machine reaches, for the roofline: measured, or by the facts of its board."""
 
     compute: dict[str, ComputePeak] = field(doc="Per precision, as in fp32 and int8")
     memory_gb_per_s: Figure = field(doc="Bytes read plus bytes written per second, in 10^9")
     memory_how: str = field(doc="How the memory rate was measured")
     library: str = field(doc="Engine library that computed the products")
     version: str = field(doc="Its version")
-    threads: int = field(doc="Threads used")
+    threads: int | None = field(doc="Threads used; null where nothing was measured")
+    basis: Literal["measured", "facts"] = field(
+        doc="Whether it was measured, or is a board's dense peak in its power mode and clocks",
+        default="measured",
+    )
 
 
 @dataclass(frozen=True)
@@ -138,6 +151,14 @@ class Latency:
     stopped_by: StoppedBy = field(doc="The rule that ended the measuring")
     warmup_ms: tuple[float, ...] = field(doc="Every warm-up run, in order; in no other figure")
     warmup_settled: bool = field(doc="False where warm-up ended at its limit, still changing")
+    outlier_above_ms: Figure = field(
+        doc="p75 + 3 (p75 - p25); runs above it are outliers, counted and in every figure. Asks "
+        "for 20 runs",
+        default=_NOT_COUNTED,
+    )
+    outlier_share: Figure = field(
+        doc="Share of the timed runs above that, 0..1", default=_NOT_COUNTED
+    )
 
 
 @dataclass(frozen=True)
@@ -154,7 +175,7 @@ class Work:
     intensity: Figure = field(doc="Operations per byte of moved_bytes")
     achieved_tops: Figure = field(doc="Operations over the median latency, in 10^12 per second")
     share_of_peak: Figure = field(
-        doc="Time the operations need at the measured peak of their precision, over the median"
+        doc="Time the operations need at the peak of their precision, over the median"
     )
     bound_ms: Figure = field(doc="Roofline: the longer of compute time and memory time at peak")
     binds: Literal["compute", "memory"] | None = field(doc="Which of the two is longer")
@@ -168,6 +189,11 @@ class Memory:
     rss_after_load_bytes: Figure = field(doc="Resident once the session is open")
     rss_peak_bytes: Figure = field(doc="Most ever resident (VmHWM), to the end of the timed runs")
     pss_after_runs_bytes: Figure = field(doc="Proportional share (shared pages divided) at the end")
+    rss_after_runs_bytes: Figure = field(
+        doc="Resident after the timed runs: the steady state",
+        default=Figure.missing("the jetlift that measured did not look"),
+    )
+    parts: MemoryParts = field(doc="Where it went", default=MemoryParts())
 
 
 @dataclass(frozen=True)
@@ -212,6 +238,8 @@ class Result:
     conditions: Conditions | None = field(
         doc="The board while measuring; null where it tells nothing", default=None
     )
+    gpu_time: GpuTime = field(doc="The GPU's own clock, by events", default=_GPU_UNSEEN)
+    layers: tuple[LayerTime, ...] = field(doc="Slowest first, where asked for", default=())
 
 
 @dataclass(frozen=True)
@@ -252,6 +280,9 @@ class Record:
     sweep: tuple[SweepPoint, ...] = field(doc="Batches and callers, where asked for", default=())
     scenarios: tuple[Scenario, ...] = field(doc="Scenarios, where asked for", default=())
     cold_starts: tuple[ColdStart, ...] = field(doc="Cold starts, where asked for", default=())
+    not_done: tuple[NotDone, ...] = field(
+        doc="Points, scenarios and cold starts that were asked for and could not be", default=()
+    )
     budget: BudgetVerdict | None = field(
         doc="The verdict of a benchmark's budget; null where none was given. A run's is in `run`",
         default=None,

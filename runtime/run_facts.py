@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from jetlift.runtime.bundle import Bundle
     from jetlift.runtime.pipeline.form import Snapshot, StageSummary
+    from jetlift.runtime.power_form import Conditions, Power
     from jetlift.runtime.probe import Reading
     from jetlift.runtime.record import Machine
     from jetlift.runtime.session.timed import TimedSession
@@ -84,6 +85,8 @@ class FinishedRun:
         cold_start_s: From the start of the process to the first result.
         device: The board's name as 'jetlift targets' has it; None where it is no board.
         power_mode: The board's power mode.
+        power: Supplies over the run, where sensors told them.
+        conditions: State of the board over the run, where it told any.
     """
 
     bundle: Bundle
@@ -104,6 +107,8 @@ class FinishedRun:
     cold_start_s: Figure = Figure.missing("nobody looked when the first result came")
     device: str | None = None
     power_mode: str | None = None
+    power: Power | None = None
+    conditions: Conditions | None = None
 
 
 def figures_of(run: FinishedRun) -> Figures:

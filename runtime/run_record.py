@@ -123,6 +123,8 @@ def _result(run: FinishedRun, engine: RunEngine) -> Result:
         noisy=bool(reasons),
         noisy_reasons=reasons,
         quantisation=variant.quantisation,
+        power=run.power,
+        conditions=run.conditions,
     )
 
 
@@ -177,6 +179,8 @@ def _noise(run: FinishedRun) -> tuple[str, ...]:
         reasons.append(f"the cores were {busy:.0%} busy before the start")
     if (run.others_busy.value or 0.0) > OTHERS_BUSY:
         reasons.append(f"other processes took {run.others_busy.value:.0%} of the cores meanwhile")
+    if run.conditions is not None:
+        reasons += run.conditions.unsteady
     return tuple(reasons)
 
 

@@ -92,7 +92,12 @@ def test_own_graph_goes_all_the_way(capsys, tmp_path, own_graph, own_samples):
     assert {row["verdict"] for row in checked["engines"]} == {"load"}
     report = tmp_path / "report"
     shown(capsys, "bench", out, "-o", report, "--time-limit-s", "0.3", "--precision", "fp32,int8")
-    assert {p.name for p in report.iterdir()} == {"record.json", "report.html", "report.md"}
+    assert {p.name for p in report.iterdir()} == {
+        "record.json",
+        "report.html",
+        "report.md",
+        "results.csv",
+    }
     assert "no tasks" in refused(capsys, 2, "run", out, own_samples)
 
 

@@ -7,7 +7,7 @@ own, and `jetlift.runtime.session.fake` is the one that needs no library.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from jetlift.runtime.manifest import TensorSpec
+    from jetlift.runtime.session.trt_clock import GpuRun
 
     Array = npt.NDArray[Any]
 
@@ -102,6 +103,22 @@ class Session(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+
+@runtime_checkable
+class GpuSession(Protocol):
+    """What a session can tell besides where a GPU computes."""
+
+    @property
+    def activation_bytes(self) -> int:
+        """Memory of the device for intermediate tensors, as the library says."""
+
+    @property
+    def gpu_bytes(self) -> int:
+        """Fall of the device's free memory since before the engine; others' use is in it."""
+
+    def run_timed(self, feeds: Mapping[str, Array]) -> tuple[dict[str, Array], GpuRun]:
+        """As `Session.run`, with the GPU's own clock around it."""
 
 
 def check_feeds(inputs: Sequence[TensorSpec], feeds: Mapping[str, Array]) -> None:

@@ -34,7 +34,15 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from jetlift.runtime.session.base import Array
-    from jetlift.runtime.session.device import Device, Event, Graph, HostMemory, Memory, Stream
+    from jetlift.runtime.session.device import (
+        Device,
+        Event,
+        Graph,
+        HostMemory,
+        Memory,
+        Stamp,
+        Stream,
+    )
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING (rule C4)
 _lock = threading.Lock()
@@ -140,6 +148,16 @@ class CudaDevice:
         with failures("make an event"):
             return _Event(self._driver.Event(self._driver.event_flags.DISABLE_TIMING))
 
+    def stamp(self) -> Stamp:
+        """An event that takes the time of day."""
+        with failures("make an event"):
+            return _Stamp(self._driver.Event())
+
+    def free_bytes(self) -> int:
+        """What cuMemGetInfo tells as free."""
+        with failures("say how much memory is free"):
+            return int(self._driver.mem_get_info()[0])
+
     def memory(self, size_bytes: int) -> Memory:
         """Take memory of the GPU; the driver aligns it to at least 256 bytes."""
         with failures(f"take {size_bytes} bytes of the GPU's memory"):
@@ -212,6 +230,24 @@ class _Event:
     def synchronize(self) -> None:
         with failures("finish a run"):
             self.inner.synchronize()
+
+    def free(self) -> None:
+        self.inner = None  # as with a stream
+
+
+class _Stamp:
+    def __init__(self, inner: Any) -> None:  # noqa: ANN401
+        self.inner = inner
+
+    def record(self, stream: Stream) -> None:
+        with failures("record an event"):
+            self.inner.record(_inner(stream))
+
+    def since_ms(self, earlier: Stamp) -> float:
+        if not isinstance(earlier, _Stamp):
+            raise TypeError(f"not a stamp of this device: {earlier!r}")
+        with failures("tell the time between events"):
+            return float(self.inner.time_since(earlier.inner))
 
     def free(self) -> None:
         self.inner = None  # as with a stream

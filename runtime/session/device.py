@@ -93,6 +93,19 @@ class Event(Protocol):
         """Give it back."""
 
 
+class Stamp(Protocol):
+    """A mark in a stream that notes when the device passed it."""
+
+    def record(self, stream: Stream) -> None:
+        """Put the mark behind everything queued so far; an earlier mark is forgotten."""
+
+    def since_ms(self, earlier: Stamp) -> float:
+        """Milliseconds from an earlier mark of this device, once both are passed."""
+
+    def free(self) -> None:
+        """Give it back."""
+
+
 class Graph(Protocol):
     """Work that was captured, to be launched again and again with the same addresses."""
 
@@ -121,6 +134,12 @@ class Device(Protocol):
 
     def event(self) -> Event:
         """An event."""
+
+    def stamp(self) -> Stamp:
+        """An event that takes the time."""
+
+    def free_bytes(self) -> int:
+        """Memory that no user of the device holds now."""
 
     def memory(self, size_bytes: int) -> Memory:
         """Take memory of the device, at least one byte."""

@@ -8,36 +8,32 @@ before it is there, or writes over an input before it was read, gets `Misuse` or
 from __future__ import annotations
 
 import contextlib
-import math
 import threading
 import time
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-import numpy as np
+from jetlift.runtime.session.fake_marks import (
+    FakeBlock,
+    FakeEvent,
+    FakeGraph,
+    FakeStamp,
+    Misuse,
+    Op,
+)
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
-    from jetlift.runtime.session.base import Array
-    from jetlift.runtime.session.device import Event, Graph, HostMemory, Memory, Stream
+    from jetlift.runtime.session.device import Event, Graph, HostMemory, Memory, Stamp, Stream
+
+__all__ = ["FakeBlock", "FakeDevice", "FakeStream", "Misuse", "Op"]
 
 _ALIGNMENT = 256
-_FRESH, _FREED = 0xCD, 0xDD
 _LOGGED_CALLS = 1000
+_TOTAL_BYTES = 2**30
 _T = TypeVar("_T")
-
-
-class Misuse(AssertionError):  # noqa: N818 - it says what its raiser did
-    """A rule of jetlift.runtime.session.device was broken."""
-
-
-class Op(NamedTuple):
-    """Something queued: what it does and which memory it needs."""
-
-    work: Callable[[], None]
-    needs: tuple[FakeBlock, ...]
 
 
 class FakeDevice:
@@ -54,6 +50,7 @@ class FakeDevice:
         log: Names of the latest calls, oldest first.
         taken: How often each kind of thing was taken.
         done: Pieces of work done so far.
+        now_ms: Its clock, which each piece of work moves on by what it takes.
     """
 
     name = "fake GPU"
@@ -66,7 +63,7 @@ class FakeDevice:
         self.live: list[object] = []
         self.log: deque[str] = deque(maxlen=_LOGGED_CALLS)
         self.taken: Counter[str] = Counter()
-        self.done = 0
+        self.done, self.now_ms = 0, 0.0
         self.lock = threading.RLock()
         self._blocks: dict[int, FakeBlock] = {}
         self._next = _ALIGNMENT
@@ -106,10 +103,24 @@ class FakeDevice:
         self.called("event")
         return self._keep("event", FakeEvent(self))
 
+    def stamp(self) -> Stamp:
+        """An event that notes `now_ms`."""
+        self.called("stamp")
+        return self._keep("stamp", FakeStamp(self))
+
+    def free_bytes(self) -> int:
+        """A GiB less what is taken of the device's memory."""
+        self.called("free_bytes")
+        return _TOTAL_BYTES - sum(
+            thing.size_bytes
+            for thing in self.live
+            if isinstance(thing, FakeBlock) and not thing.of_host
+        )
+
     def memory(self, size_bytes: int) -> Memory:
         """Memory of the device, filled with nonsense."""
         self.called("memory")
-        return self._keep("memory", self._block(size_bytes, mapped=False))
+        return self._keep("memory", self._block(size_bytes, mapped=False, of_host=False))
 
     def host_memory(self, size_bytes: int, *, mapped: bool) -> HostMemory:
         """Memory of the host, filled with nonsense."""
@@ -185,9 +196,10 @@ class FakeDevice:
 
         self.stream_of(stream.handle).queue(Op(work, (to, of)))
 
-    def _block(self, size_bytes: int, *, mapped: bool) -> FakeBlock:
+    def _block(self, size_bytes: int, *, mapped: bool, of_host: bool = True) -> FakeBlock:
         addresses = [self._address(size_bytes) for _ in range(2 if mapped else 1)]
         block = FakeBlock(self, size_bytes, addresses)
+        block.of_host = of_host
         self._blocks.update(dict.fromkeys(addresses, block))
         return block
 
@@ -202,50 +214,6 @@ class FakeDevice:
             self.taken[kind] += 1
             self.live.append(thing)
         return thing
-
-
-class FakeBlock:
-    """Memory of the device or the host."""
-
-    def __init__(self, device: FakeDevice, size_bytes: int, addresses: Sequence[int]) -> None:
-        self._device, self.size_bytes, self.addresses = device, size_bytes, addresses
-        self.data = np.full(max(size_bytes, 1), _FRESH, np.uint8)
-        self.pending, self.freed = 0, False
-
-    @property
-    def address(self) -> int:
-        """Where it begins."""
-        return self.addresses[0]
-
-    @property
-    def device_address(self) -> int:
-        """Where it begins for the device."""
-        if len(self.addresses) < 2:
-            raise Misuse("this memory is not mapped")
-        return self.addresses[1]
-
-    def view(self, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Array:
-        """Its beginning as an array, unless work that needs it is queued (rule G2)."""
-        if self.freed:
-            raise Misuse("freed memory is looked at")
-        if self.pending:
-            raise Misuse("memory is looked at while the device may be at work on it")
-        return self.array(dtype, shape)
-
-    def array(self, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Array:
-        """Its beginning as an array, for the device itself."""
-        count = math.prod(shape) * dtype.itemsize
-        if count > self.size_bytes:
-            raise Misuse(f"{count} bytes are looked for in memory of {self.size_bytes}")
-        return self.data[:count].view(dtype).reshape(shape)
-
-    def free(self) -> None:
-        """Give it back and spoil its content."""
-        if self.pending:
-            raise Misuse("memory is freed while the device may be at work on it")
-        self._device.drop(self)
-        self.freed = True
-        self.data.fill(_FREED)
 
 
 class FakeStream:
@@ -273,7 +241,7 @@ class FakeStream:
         """Do everything up to a mark."""
         with self._device.lock:
             while self.finished < mark:
-                work, needs = self._queued.popleft()
+                work, needs, takes_ms = self._queued.popleft()
                 self.finished += 1
                 if self._device.delay_s:
                     time.sleep(self._device.delay_s)
@@ -281,6 +249,7 @@ class FakeStream:
                     block.pending -= 1
                     if block.freed:
                         raise Misuse("work was queued on memory that is freed")
+                self._device.now_ms += takes_ms
                 work()
                 self._device.done += 1
 
@@ -290,7 +259,7 @@ class FakeStream:
         if not isinstance(event, FakeEvent) or event.mark is None:
             raise Misuse("a wait for an event that was never recorded")
         stream, mark = event.mark
-        self.queue(Op(lambda: stream.run_until(mark), ()))
+        self.queue(Op(lambda: stream.run_until(mark), (), 0.0))
 
     def synchronize(self) -> None:
         """Do everything queued."""
@@ -298,51 +267,6 @@ class FakeStream:
         if self.captured is not None:
             raise Misuse("a stream is waited for while a graph is captured from it")
         self.run_until(self.issued)
-
-    def free(self) -> None:
-        """Give it back."""
-        self._device.drop(self)
-
-
-class FakeEvent:
-    """A mark in a stream."""
-
-    def __init__(self, device: FakeDevice) -> None:
-        self._device = device
-        self.mark: tuple[FakeStream, int] | None = None
-
-    def record(self, stream: Stream) -> None:
-        """Mark where the stream is now."""
-        self._device.called("record")
-        queue = self._device.stream_of(stream.handle)
-        self.mark = queue, queue.issued
-
-    def synchronize(self) -> None:
-        """Do everything up to the mark."""
-        self._device.called("synchronize")
-        if self.mark is None:
-            raise Misuse("an event that was never recorded is waited for")
-        stream, mark = self.mark
-        stream.run_until(mark)
-
-    def free(self) -> None:
-        """Give it back."""
-        self._device.drop(self)
-
-
-class FakeGraph:
-    """Captured work."""
-
-    def __init__(self, device: FakeDevice, ops: Sequence[Op]) -> None:
-        self._device, self._ops = device, ops
-
-    def launch(self, stream: Stream) -> None:
-        """Queue all of it."""
-        self._device.called("launch")
-        for op in self._ops:
-            if any(block.freed for block in op.needs):
-                raise Misuse("a graph is launched on memory that is freed")
-            self._device.stream_of(stream.handle).queue(op)
 
     def free(self) -> None:
         """Give it back."""

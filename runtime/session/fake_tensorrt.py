@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 
 _T = TypeVar("_T")
+_SCRATCH_BYTES = 1024
 
 
 class ILogger:
@@ -161,6 +162,11 @@ class ICudaEngine:
         return self._tensors[name].values is not None
 
     @property
+    def device_memory_size_v2(self) -> int:
+        """Bytes of scratch memory that a context takes."""
+        return _SCRATCH_BYTES
+
+    @property
     def num_optimization_profiles(self) -> int:
         """How many profiles."""
         return max([1, *(len(item.profiles) for item in self._library.model.inputs)])
@@ -202,7 +208,7 @@ class IExecutionContext:
         self.active_optimization_profile = 0
         self._bound = _Bound()
         self._settled = False
-        self._scratch = Held(library, 1024)
+        self._scratch = Held(library, _SCRATCH_BYTES)
 
     def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
         """Change to another profile, after which all shapes have to be set again."""

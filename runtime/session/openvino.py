@@ -34,10 +34,13 @@ from jetlift.runtime.errors import (
     PassportError,
     UnknownNameError,
 )
-from jetlift.runtime.manifest import TensorSpec
 from jetlift.runtime.reuse import ReusedMemory
 from jetlift.runtime.session.base import EngineInfo
 from jetlift.runtime.session.common import SessionBase, check_threads, in_place, named_by
+from jetlift.runtime.session.openvino_first import make_first_tensor
+from jetlift.runtime.session.openvino_fusible import fusible
+from jetlift.runtime.session.openvino_ports import fixed_shapes, specs_of
+from jetlift.runtime.session.openvino_steps import settings_for
 from jetlift.runtime.session.openvino_unsigned import count_from_zero
 
 if TYPE_CHECKING:
@@ -49,10 +52,6 @@ if TYPE_CHECKING:
 
 ARITHMETIC = ("f32", "bf16", "f16")
 _DEVICE = "CPU"
-_DTYPES = {
-    "f32": "float32", "f16": "float16", "i64": "int64", "i32": "int32",
-    "i8": "int8", "u8": "uint8", "boolean": "bool",
-}  # fmt: skip
 _REBUILD = "Build it again with: jetlift build BUNDLE --target cpu"
 
 
@@ -66,12 +65,13 @@ class OpenVINOSession(SessionBase):
         part: Part | None = None,
         content: object = None,
     ) -> None:
-        inputs, outputs = named_by(part, _specs(compiled.inputs), _specs(compiled.outputs))
+        inputs, outputs = named_by(part, specs_of(compiled.inputs), specs_of(compiled.outputs))
         super().__init__(info, inputs, outputs)
         # In this order, since an object that nobody closes lets go of the first first (rule O5).
         self._request = compiled.create_infer_request()
         self._memory = [ReusedMemory() for _ in outputs]
-        self.compiled = compiled
+        self._fixed = fixed_shapes(compiled.outputs)
+        self.compiled, self._part = compiled, part
         self._content = content
 
     @classmethod
@@ -82,6 +82,7 @@ class OpenVINOSession(SessionBase):
         arithmetic: str = "f32",
         threads: int | None = None,
         part: Part | None = None,
+        streams: int = 1,
     ) -> OpenVINOSession:
         """Compile an ONNX graph in memory.
 
@@ -90,15 +91,16 @@ class OpenVINOSession(SessionBase):
             arithmetic: What the wide parts compute in: `f32`, `bf16` or `f16` (rules O1, O2).
             threads: Threads to compute with, at most one per core; None leaves it to OpenVINO.
             part: Where the graph is a bundle's, its part (names of dynamic axes come from it).
+            streams: Runs that compute at once, each with its share of the threads (`another`).
 
         Raises:
             MissingPackageError: OpenVINO is not installed.
             InputError: There is no such file.
             EngineLibraryError: OpenVINO cannot read or compile it, or computes in something else.
         """
-        config = configuration(arithmetic, threads)
+        config, model = configuration(arithmetic, threads, streams), read_onnx(path)
         with failures(f"compile {path}"):
-            compiled = core().compile_model(read_onnx(path), _DEVICE, config)
+            compiled = core().compile_model(model, _DEVICE, config | settings_for(model))
         return cls(compiled, _info(compiled, arithmetic), part)
 
     @classmethod
@@ -109,6 +111,7 @@ class OpenVINOSession(SessionBase):
         arithmetic: str = "f32",
         threads: int | None = None,
         part: Part | None = None,
+        streams: int = 1,
     ) -> OpenVINOSession:
         """Load an engine that `jetlift build --target cpu` wrote. Its passport is not judged here.
 
@@ -118,7 +121,7 @@ class OpenVINOSession(SessionBase):
             PassportError: OpenVINO refuses it, as it does for another version or instruction set.
             EngineLibraryError: It would compute in something else than `arithmetic`.
         """
-        config = configuration(arithmetic, threads)
+        config = configuration(arithmetic, threads, streams)
         _present(path)
         try:
             compiled, content = _import(Path(path), config)
@@ -130,12 +133,30 @@ class OpenVINOSession(SessionBase):
             ) from error
         return cls(compiled, _info(compiled, arithmetic), part, content)
 
+    def another(self) -> OpenVINOSession:
+        """A session for another thread on the same compiled model; closed on its own."""
+        return OpenVINOSession(self.compiled, self.info, self._part, self._content)
+
     def _compute(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         arrays = {i: in_place(feeds[spec.name]) for i, spec in enumerate(self._inputs)}
         with failures("run the graph"):
+            given = self._places()
             results = self._request.infer(arrays, share_inputs=True, share_outputs=True)
-        rows = zip(self._outputs, self._memory, strict=True)
-        return {spec.name: memory.copy(results[i]) for i, (spec, memory) in enumerate(rows)}
+        rows = enumerate(zip(self._outputs, self._memory, strict=True))
+        return {
+            spec.name: given[i] if i in given else memory.copy(results[i])
+            for i, (spec, memory) in rows
+        }
+
+    def _places(self) -> dict[int, Array]:
+        """Arrays for OpenVINO to write outputs of one known shape to, instead of copying them."""
+        tensor = library().Tensor
+        given: dict[int, Array] = {}
+        for i, (spec, memory) in enumerate(zip(self._outputs, self._memory, strict=True)):
+            if i in self._fixed:
+                given[i] = memory.empty(self._fixed[i], spec.dtype)
+                self._request.set_output_tensor(i, tensor(given[i], shared_memory=True))
+        return given
 
     def _release(self) -> None:
         del self._request
@@ -189,10 +210,11 @@ def core() -> Any:  # noqa: ANN401
     Raises:
         MissingPackageError: OpenVINO is not installed.
     """
+    make_first_tensor(library())
     return library().Core()
 
 
-def configuration(arithmetic: str, threads: int | None) -> dict[str, Any]:
+def configuration(arithmetic: str, threads: int | None, streams: int = 1) -> dict[str, Any]:
     """Properties to compile and to load with (rule O1).
 
     Raises:
@@ -207,6 +229,8 @@ def configuration(arithmetic: str, threads: int | None) -> dict[str, Any]:
     config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": arithmetic}
     if threads is not None:
         config["INFERENCE_NUM_THREADS"] = threads
+    if streams > 1:  # one is what the hint asks for
+        config["NUM_STREAMS"] = streams
     return config
 
 
@@ -226,7 +250,7 @@ def read_onnx(path: Path | str) -> Any:  # noqa: ANN401
         model = reader.convert(reader.load(str(path)))
     if not model.outputs:  # an empty file is a valid protobuf
         raise EngineLibraryError(f"{path} holds no graph", expected="An ONNX graph with an output")
-    return count_from_zero(model)
+    return fusible(count_from_zero(model))
 
 
 @contextlib.contextmanager
@@ -320,31 +344,3 @@ def _info(compiled: Any, arithmetic: str) -> EngineInfo:  # noqa: ANN401
 def version() -> str:
     """OpenVINO's version without its build number, as in `2026.4.1`."""
     return str(library().get_version()).partition("-")[0]
-
-
-def _specs(ports: Any) -> list[TensorSpec]:  # noqa: ANN401
-    return [_spec(port) for port in ports]
-
-
-def _spec(port: Any) -> TensorSpec:  # noqa: ANN401
-    kind, shape = port.get_element_type().get_type_name(), port.get_partial_shape()
-    name = _name(port)
-    if kind not in _DTYPES or shape.rank.is_dynamic:
-        raise EngineLibraryError(
-            f"Tensor {name} is {kind}{shape}",
-            expected=f"A known rank and one of {', '.join(_DTYPES.values())}",
-        )
-    axes = tuple(
-        f"{name}_axis_{i}" if axis.is_dynamic else axis.get_length() for i, axis in enumerate(shape)
-    )
-    return TensorSpec(name=name, dtype=_DTYPES[kind], shape=axes)  # type: ignore[arg-type]
-
-
-def _name(port: Any) -> str:  # noqa: ANN401
-    """Name of a graph input or output.
-
-    A port bears the names of all tensors that optimisation made one with it, in no useful order;
-    the node behind it is called after the one that the graph declares.
-    """
-    declared = str(port.node.get_friendly_name()).removesuffix("/sink_port_0")
-    return declared if declared in port.names else str(port.any_name)

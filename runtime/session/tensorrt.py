@@ -15,6 +15,7 @@ Rules:
         whichever that is.
     R5  A run that fails leaves the session as it was, unless the GPU itself is in error: then every
         later run is refused, since CUDA's errors of that kind last as long as the process.
+    R6  `run_timed` is `run` with the GPU's own clock around it (trt_clock.py).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import numpy as np
 from jetlift.runtime.errors import EngineLibraryError, InputError, PassportError, UsageError
 from jetlift.runtime.session.base import EngineInfo
 from jetlift.runtime.session.common import SessionBase, named_by
+from jetlift.runtime.session.trt_clock import BEGUN, COMPUTED, FED, RETURNED, GpuClock
 from jetlift.runtime.session.trt_library import (
     deserialised,
     failed,
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from jetlift.runtime.manifest import Part
     from jetlift.runtime.session.base import Array
     from jetlift.runtime.session.device import Device, Stream
+    from jetlift.runtime.session.trt_clock import GpuRun, Mark
     from jetlift.runtime.session.trt_library import Library
     from jetlift.runtime.session.trt_runner import Key
 
@@ -92,7 +95,9 @@ class TensorRTSession(SessionBase):
         self._runners: list[OrderedDict[Key, Runner]] = []
         self._under_way: deque[Slot] = deque()
         self._broken: EngineLibraryError | None = None
+        self._clock: GpuClock | None = None
         with device.current():
+            self._free_before = device.free_bytes()
             self._runtime, self._engine = deserialised(trt, engine, host_code=host_code)
             try:
                 self._ports = ports_of(trt, self._engine)
@@ -142,6 +147,39 @@ class TensorRTSession(SessionBase):
             trt, device, np.memmap(path, np.uint8, mode="r"), library=library, part=part,
             cuda_graph=cuda_graph, mapped=mapped, overlap=overlap, host_code=host_code,
         )  # fmt: skip
+
+    @property
+    def activation_bytes(self) -> int:
+        """Memory of the device for intermediate tensors, of one execution context."""
+        with failures(self._trt, "say what memory it needs"):
+            return int(self._engine.device_memory_size_v2)
+
+    @property
+    def gpu_bytes(self) -> int:
+        """Fall of the device's free memory since before the engine; others' use is in it."""
+        with self._device.current():
+            return self._free_before - self._device.free_bytes()
+
+    def run_timed(self, feeds: Mapping[str, Array]) -> tuple[dict[str, Array], GpuRun]:
+        """Run once, and tell what the GPU's own clock says of it (rule R6).
+
+        Raises:
+            UsageError: The feeds do not fit, as in `run`.
+            EngineLibraryError: The library failed (rule R5).
+        """
+        self._check(feeds)
+        with self._device.current():
+            clock = self._clock = GpuClock(self._device)
+        try:
+            outputs = self._compute(feeds)
+            with self._device.current():
+                return outputs, clock.read()
+        finally:
+            self._clock = None
+            with self._device.current(), contextlib.ExitStack() as stack:
+                if self._broken is not None:
+                    stack.enter_context(contextlib.suppress(EngineLibraryError))
+                clock.free()
 
     def submit(self, feeds: Mapping[str, Array]) -> None:
         """Begin a run and come back while it computes (rule R3). The feeds are free at once.
@@ -224,20 +262,28 @@ class TensorRTSession(SessionBase):
                 key.append((array.shape, array.tobytes() if port.on_host else b""))
         runner = self._runner(slot, tuple(key))
         runner.bind(slot, tuple(key), profile, compute)
+        self._mark(BEGUN, inward)
         for port in self._ports:
             if port.is_input:
                 slot.copy_in(port, inward)
         if self._overlap:
             slot.moved.record(inward)
             compute.wait(slot.moved)
+        self._mark(FED, compute)
         runner.enqueue(slot, compute)
+        self._mark(COMPUTED, compute)
         if self._overlap:
             slot.computed.record(compute)
             outward.wait(slot.computed)
         for port in self._ports:
             if not port.is_input:
                 slot.copy_out(port, outward)
+        self._mark(RETURNED, outward)
         slot.done.record(outward)
+
+    def _mark(self, mark: Mark, stream: Stream) -> None:
+        if self._clock is not None:
+            self._clock.mark(mark, stream)
 
     def _runner(self, slot: Slot, key: Key) -> Runner:
         """The context for these shapes: one for all, or one per slot and shape with graphs."""

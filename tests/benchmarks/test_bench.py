@@ -95,7 +95,12 @@ def test_fidelity_is_the_bundle_s_or_said_to_be_missing(
 
 def test_what_is_written_is_what_is_returned(measured: tuple[Record, Path, Any]) -> None:
     record, out, _ = measured
-    assert {path.name for path in out.iterdir()} == {"record.json", "report.html", "report.md"}
+    assert {path.name for path in out.iterdir()} == {
+        "record.json",
+        "report.html",
+        "report.md",
+        "results.csv",
+    }
     assert read_record(out / "record.json") == record
     text = (out / "record.json").read_text()
     assert str(out.parent) not in text

@@ -16,7 +16,13 @@ from helpers import graphs, tiny_bundle
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetlift.benchmarks import compare_chart, compare_table, peer_child, peers, precision_compare
+from jetlift.benchmarks import (
+    compare_chart,
+    compare_table,
+    precision_compare,
+    quantiser_child,
+    quantisers,
+)
 from jetlift.benchmarks.compare_form import Table, read_table, write_table
 from jetlift.benchmarks.compare_judge import Judge
 from jetlift.engines.ops import count
@@ -188,7 +194,7 @@ def test_peers_see_the_calibration_set_alone(bundle: Bundle, samples: Path, tmp_
     given = ("--methods", "modelopt-max", "--modelopt-python", python)
     assert compare(bundle, samples, tmp_path / "out", *given) == 0
     assert "compare.svg" not in {path.name for path in (tmp_path / "out").iterdir()}
-    reader = peer_child.Reader(str(kept))
+    reader = quantiser_child.Reader(str(kept))
     first = reader.get_first()["x"]
     seen = []
     while (feeds := reader.get_next()) is not None:
@@ -247,8 +253,8 @@ def test_a_peer_that_is_not_there_is_named(
 ) -> None:
     if importlib.util.find_spec("modelopt") is not None:
         pytest.skip("Model Optimizer is installed beside jetlift here")
-    kept = {name: peers.METHODS[name] for name in ("jetlift", "modelopt-max", "ort-dynamic")}
-    monkeypatch.setattr(peers, "METHODS", kept)
+    kept = {name: quantisers.METHODS[name] for name in ("jetlift", "modelopt-max", "ort-dynamic")}
+    monkeypatch.setattr(quantisers, "METHODS", kept)
     monkeypatch.setattr("jetlift.benchmarks.compare_request.METHODS", kept)
     assert compare(bundle, samples, tmp_path / "out") == 0
     (comparison,) = read_table(tmp_path / "out").comparisons
@@ -354,13 +360,13 @@ def test_products_of_activations_count_apart(tmp_path: Path) -> None:
     shapes = {"inputs": {"x": [1, 4, 16]}, "outputs": {"y": [1, 4, 4]}}
     path = tmp_path / "net.onnx"
     onnx.save(onnx_of(graphs.model(nodes, weights, **shapes)), path)
-    assert peer_child.weighted_nodes(str(path)) == ["weighted"]
-    peers.save_feeds(tmp_path / "x.npz", [{"x": np.ones((1, 4, 16), np.float32)}])
+    assert quantiser_child.weighted_nodes(str(path)) == ["weighted"]
+    quantisers.save_feeds(tmp_path / "x.npz", [{"x": np.ones((1, 4, 16), np.float32)}])
     for name, int8 in (("ort-s8s8", 1.0), ("ort-s8s8-weighted", 0.0), ("ort-dynamic", 0.0)):
-        peer = peers.Peer(sys.executable, {})
+        peer = quantisers.Peer(sys.executable, {})
         folder = tmp_path / name
         folder.mkdir()
-        made = peers.quantise(peers.METHODS[name], peer, path, tmp_path / "x.npz", folder)
+        made = quantisers.quantise(quantisers.METHODS[name], peer, path, tmp_path / "x.npz", folder)
         counted = count(onnx.load(made), {})
         assert _int8_share(counted.nodes, weighted=True) == 1.0
         assert _int8_share(counted.nodes, weighted=False) == int8
@@ -378,14 +384,14 @@ def test_a_graph_of_quantised_operators_counts(bundle: Bundle, tmp_path: Path) -
 
     feeds = tmp_path / "feeds.npz"
     x = np.random.default_rng(0).standard_normal((1, 3, 16, 16)).astype(np.float32)
-    peers.save_feeds(feeds, [{"x": x}])
+    quantisers.save_feeds(feeds, [{"x": x}])
     fp32 = bundle.path(bundle.variant("main", "fp32").file)
     for kind in quantization.QuantType.QInt8, quantization.QuantType.QUInt8:
         made = tmp_path / "int8.onnx"
         quantization.quantize_static(
             str(fp32),
             str(made),
-            peer_child.Reader(str(feeds)),
+            quantiser_child.Reader(str(feeds)),
             quant_format=quantization.QuantFormat.QOperator,
             activation_type=kind,
         )
@@ -449,8 +455,8 @@ def test_nines_are_counted() -> None:
 
 
 def test_last_words_are_what_was_said() -> None:
-    assert peers.last_words("first\nsecond\r 50%|##| \r\x1b[31mred\x1b[0m\n\n") == "red"
-    assert peers.last_words("\n \n") == ""
+    assert quantisers.last_words("first\nsecond\r 50%|##| \r\x1b[31mred\x1b[0m\n\n") == "red"
+    assert quantisers.last_words("\n \n") == ""
 
 
 def test_figures_of_the_budget_come_first(compared: tuple[Path, Table]) -> None:

@@ -181,7 +181,12 @@ def test_everything_is_written_and_written_again(record: Record, tmp_path: Path)
     out = tmp_path / "deep" / "report"
     for _ in range(2):
         report.write_report(record, out)
-        assert {path.name for path in out.iterdir()} == {"record.json", "report.html", "report.md"}
+        assert {path.name for path in out.iterdir()} == {
+            "record.json",
+            "report.html",
+            "report.md",
+            "results.csv",
+        }
     assert read_record(out / "record.json") == record
 
 

@@ -89,4 +89,9 @@ def test_markdown_tells_the_same(record: Record) -> None:
 def test_a_run_without_a_result_is_a_page_too(run: FinishedRun, tmp_path: Path) -> None:
     nothing = replace(run.snapshot, done=0, stages=(), sources=(), sinks=())
     report.write_report(record_of(replace(run, snapshot=nothing, engines=(), item_ms=())), tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"record.json", "report.html", "report.md"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "record.json",
+        "report.html",
+        "report.md",
+        "results.csv",
+    }

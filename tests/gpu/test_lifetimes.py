@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,27 @@ def test_ten_thousand_runs_leak_nothing(opened: Any, way: dict[str, bool]) -> No
             session.run({"x": x})
         assert free - free_bytes() <= SLACK_BYTES
         assert resident_bytes() - resident <= 8 * SLACK_BYTES
+
+
+@pytest.mark.parametrize("way", [{}, {"cuda_graph": True}, {"mapped": True}], ids=str)
+def test_the_gpu_s_clock_tells_copies_and_computation_apart(
+    opened: Any, way: dict[str, bool]
+) -> None:
+    with opened(**way) as session:
+        x = rows(1)
+        for _ in range(20):
+            session.run({"x": x})
+        for _ in range(20):
+            began_s = time.perf_counter()
+            outputs, told = session.run_timed({"x": x})
+            wall_ms = (time.perf_counter() - began_s) * 1e3
+            np.testing.assert_array_equal(outputs["y"], session.run({"x": x})["y"])
+            parts_ms = told.copy_in_ms + told.compute_ms + told.copy_out_ms
+            assert told.compute_ms > 0
+            assert min(told.copy_in_ms, told.copy_out_ms) >= 0
+            assert told.with_copies_ms == pytest.approx(parts_ms, abs=0.01)
+            assert told.with_copies_ms <= wall_ms
+        assert session.activation_bytes >= 0
 
 
 def test_sessions_that_come_and_go_leak_nothing(opened: Any) -> None:

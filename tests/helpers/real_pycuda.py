@@ -89,6 +89,16 @@ def computes() -> dict[str, int]:
     return state()
 
 
+def times() -> dict[str, Any]:
+    """Runs with the GPU's clock around them; the stub says 0.25 ms between any two events."""
+    device = cuda_device()
+    library = FakeLibrary(AtOnce(device), AFFINE)  # type: ignore[arg-type]
+    with TensorRTSession(library, device, AFFINE.plan, library="tensorrt") as session:
+        told = session.run_timed({"x": rows(2)})[1]
+        free = session.gpu_bytes
+    return {**state(), "ms": told.compute_ms, "gpu_bytes": free}
+
+
 def threads() -> dict[str, int]:
     """Opened in threads that end, closed in others; two at once."""
     problems: list[BaseException] = []

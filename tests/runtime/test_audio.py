@@ -165,3 +165,11 @@ def test_a_filter_bank_of_another_form_is_refused(tmp_path, content):
         np.save(path, content)
     with pytest.raises(BundleError, match=r"filters\.npy"):
         LogMel(PREPROCESS, path)
+
+
+@pytest.mark.parametrize("count", [1, 399, 400, 160_000, 479_798, 479_799, 479_800, 480_000])
+def test_added_silence_is_not_computed_and_nothing_changes(log_mel, monkeypatch, count):
+    samples = np.random.default_rng(0).standard_normal(count).astype(np.float32)
+    found = log_mel.window(samples)
+    monkeypatch.setattr(log_mel, "_frames_heard", lambda _samples, frames: frames)
+    np.testing.assert_allclose(found, log_mel.window(samples), rtol=0, atol=1e-6)

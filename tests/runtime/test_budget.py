@@ -253,7 +253,8 @@ def test_a_verdict_is_written_and_read_again() -> None:
 
 
 def test_there_are_ready_budgets() -> None:
-    assert [path.stem for path in READY] == ["agx-orin-30w", "cpu-smoke", "orin-nano-camera-30fps"]
+    assert len(READY) >= 8
+    assert {"cpu-smoke", "orin-nano-camera-30fps", "agx-orin-30w"} <= {path.stem for path in READY}
 
 
 @pytest.mark.parametrize("path", READY, ids=lambda path: path.stem)
@@ -261,7 +262,9 @@ def test_a_ready_budget_is_one_and_says_that_it_was_not_measured(path: Path) -> 
     read = read_budget(path)
     assert read.budget.name == path.stem
     assert read.budget.note
-    assert path.read_text(encoding="utf-8").startswith("# A starting point")
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# A starting point")
+    assert "not measured on a board" in text
     if read.budget.device is not None:
         board = device(read.budget.device)
         assert read.budget.power_mode in {mode.name for mode in board.power_modes}

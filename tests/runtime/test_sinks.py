@@ -116,7 +116,10 @@ def test_a_full_disk_under_json_lines_says_where_they_are(tmp_path: Path) -> Non
 
 def test_a_folder_that_is_a_file_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="file cannot be made"), JsonlSink(tmp_path / "file" / "r"):
+    with (
+        pytest.raises(StorageError, match="file cannot be made"),
+        JsonlSink(tmp_path / "file" / "r"),
+    ):
         pass
 
 

@@ -7,7 +7,9 @@ export's tools.
 
 from __future__ import annotations
 
-from jetlift.cli import make, build, matrix, targets, run, fit, find, words, judge  # isort: skip - registers them in order of help
+from jetlift.cli import make, build, matrix, targets, run, fit, find, words, measuring, judge  # isort: skip - registers them in order of help
 from jetlift.cli.app import app
 
-__all__ = ["app", "build", "find", "fit", "judge", "make", "matrix", "run", "targets", "words"]
+__all__ = [
+    "app", "build", "find", "fit", "judge", "make", "matrix", "measuring", "run", "targets", "words"
+]  # fmt: skip

@@ -18,6 +18,7 @@ app = typer.Typer(
 
 @app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     *,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
@@ -26,3 +27,7 @@ def _root(
 
         typer.echo(jetlift.__version__)
         raise typer.Exit
+    if context.invoked_subcommand not in (None, "doctor"):  # the doctor only shows
+        from jetlift.cli.clocks import recover_clocks
+
+        recover_clocks()

@@ -1,4 +1,4 @@
-"""Commands that measure and judge: bench, check, doctor."""
+"""Commands that judge: check, doctor."""
 
 from __future__ import annotations
 
@@ -9,79 +9,11 @@ import typer
 
 from jetlift import console
 from jetlift.cli.app import app
-from jetlift.cli.options import BundleArgument, JsonFlag, TargetOption, ThreadsOption, list_of
+from jetlift.cli.options import JsonFlag
 
 if TYPE_CHECKING:
     from jetlift.runtime.bundle import Bundle
     from jetlift.runtime.host import Host
-
-
-@app.command(epilog="Example: jetlift bench dinov2 -o report")
-def bench(
-    bundle: BundleArgument,
-    out: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--out", "-o", help="Folder for record.json, report.html and report.md."),
-    ] = None,
-    *,
-    target: TargetOption = "cpu",
-    precision: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--precision", help="Variants to measure; all if not given."),
-    ] = None,
-    samples: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--samples", help="Real input to feed instead of seeded random arrays."),
-    ] = None,
-    threads: ThreadsOption = None,
-    time_limit_s: Annotated[
-        float, typer.Option(help="Longest time to measure one variant, in seconds.")
-    ] = 30.0,
-    as_json: JsonFlag = False,
-) -> None:
-    """Measure latency, throughput, TOPS and memory of every variant, each in its own process."""
-    from jetlift.benchmarks.bench import bench as measure
-    from jetlift.benchmarks.report import render_markdown
-    from jetlift.runtime import jsonform
-
-    with console.stages() as report:
-        record = measure(
-            bundle, target=target, precisions=list_of(precision), threads=threads,
-            samples=samples, out=out, time_limit_s=time_limit_s, progress=report,
-        )  # fmt: skip
-    if as_json:
-        console.show_json(jsonform.to_data(record))
-    elif out is None:
-        typer.echo(render_markdown(record))
-    if out is not None:
-        console.say(f"Report: {out / 'report.html'}")
-
-
-@app.command(epilog="Example: jetlift report run-1 -o report")
-def report(
-    record: Annotated[
-        Path, typer.Argument(help="A record.json, or the folder of one: of 'bench' or 'run'.")
-    ],
-    out: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--out", "-o", help="Folder for record.json, report.html and report.md."),
-    ] = None,
-    *,
-    as_json: JsonFlag = False,
-) -> None:
-    """Show a record of a benchmark or a run, or make its report."""
-    from jetlift.benchmarks.report import render_markdown, write_report
-    from jetlift.runtime import jsonform
-    from jetlift.runtime.record import RECORD_NAME, read_record
-
-    found = read_record(record / RECORD_NAME if record.is_dir() else record)
-    if as_json:
-        console.show_json(jsonform.to_data(found))
-    elif out is None:
-        typer.echo(render_markdown(found))
-    if out is not None:
-        write_report(found, out)
-        console.say(f"Report: {out / 'report.html'}")
 
 
 @app.command(epilog="Example: jetlift check dinov2 --as board.json")
@@ -204,6 +136,12 @@ def doctor(
             "--selftest", help="Build and run a tiny graph with each engine library that is here."
         ),
     ] = False,
+    restore_clocks: Annotated[
+        bool,
+        typer.Option(
+            "--restore-clocks", help="Put back clocks that a killed command left fixed, and end."
+        ),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Say what this machine has, what is missing, and the line that mends it."""
@@ -213,6 +151,12 @@ def doctor(
 
     from jetlift.doctor import examine, exit_code, show
 
+    if restore_clocks:
+        from jetlift.cli.clocks import recover_clocks
+
+        if not recover_clocks(strict=True):
+            console.say("There are no clocks to put back.")
+        return
     if as_host:
         _describe_host()
         return

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jetlift.runtime.run_facts import FinishedRun, RunEngine
     from jetlift.runtime.view.form import BudgetLine
 
+_LOOK_EVERY_S = 1.0
 _UNITS = {
     "_per_s": "per s", "_j_per_item": "J per item", "_ms": "ms", "_s": "s", "_mib": "MiB", "_w": "W"
 }  # fmt: skip
@@ -28,19 +29,23 @@ class Judge:
 
     Args:
         live: Whether a budget or a record is wanted.
+        target: Where the engines run.
 
     Raises:
         InputError: The budget cannot be read.
     """
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: Live, target: str = "cpu") -> None:
         from jetlift.engines.where import board_of
         from jetlift.jetson import board
+        from jetlift.jetson.power import NoMeter, PoweredProbe
+        from jetlift.jetson.sysfs import board_root
+        from jetlift.jetson.watch import Watch
         from jetlift.runtime import host
         from jetlift.runtime.budget import read_budget
         from jetlift.runtime.figure import Figure
 
-        self._live, self.probe = live, board.ProcessProbe()
+        self._live, self.probe = live, PoweredProbe(board.ProcessProbe(), board_root())
         self.budget = None if live.budget is None else read_budget(live.budget)
         self._machine = board.describe_machine(watch_s=0.2 if live.judged else 0.0)
         self._before = self.loaded = self.probe.read()
@@ -48,6 +53,14 @@ class Judge:
         device = None if here is None else board_of(here)
         self._device = None if device is None else device.name
         self._mode = None if here is None or here.board is None else here.board.power_mode
+        self.watch = Watch(
+            board_root(),
+            on_gpu=not target.startswith("cpu"),
+            period_s=_LOOK_EVERY_S,
+            meter=None if live.judged else NoMeter("neither a record nor a budget was asked for"),
+        )
+        if live.judged:
+            self.watch.look_idle()
         self._began, self._cores, self._own_s = _now(), board.cpu_times(), board.own_cpu_s()
         self._cold_start_s = Figure.missing("there was no result")
 
@@ -68,7 +81,7 @@ class Judge:
     ) -> FinishedRun:
         """All that is known of the run."""
         from jetlift.jetson import board
-        from jetlift.runtime.run_facts import FinishedRun
+        from jetlift.runtime.run_facts import FinishedRun, throughput
 
         after = self.probe.read()
         own_s = board.own_cpu_s() - self._own_s
@@ -86,7 +99,9 @@ class Judge:
             loaded=self.loaded,
             after=after,
             threads=pipeline.threads,
-            power_w=after.power_w,
+            power_w=self.watch.power_w(),
+            power=self.watch.power(throughput(snapshot).value),
+            conditions=self.watch.conditions(),
             others_busy=board.others_share(self._cores, board.cpu_times(), own_s),
             cold_start_s=self._cold_start_s,
             device=self._device,
@@ -102,7 +117,7 @@ class Judge:
         """
         if not self._live.judged:
             return
-        from jetlift.runtime.budget import reasons_of, refuse_missed, rows_of
+        from jetlift.cli.verdicts import conclude
         from jetlift.runtime.run_record import record_of, write_run
 
         record = record_of(run, self.budget)
@@ -110,13 +125,8 @@ class Judge:
             path = write_run(record, self._live.record)
             console.say(f"Recorded: {path}. To read it: jetlift report {self._live.record}")
         verdict = None if record.run is None else record.run.budget
-        if verdict is None:
-            return
-        columns = ("limit of", "got", "limit", "margin", "")
-        console.tell_table(f"Budget {verdict.budget}", columns, rows_of(verdict))
-        for reason in reasons_of(verdict):
-            console.say(reason)
-        refuse_missed(verdict)
+        if verdict is not None:
+            conclude(record, verdict, self._live.verdict)
 
     def lines(self, run: Callable[[], FinishedRun]) -> tuple[BudgetLine, ...]:
         """Where a run stands against the budget now, for the live page."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
 
+from jetlift.cli.verdicts import VerdictFiles
+
 if TYPE_CHECKING:
     from jetlift.runtime.logs import Log
 
@@ -99,6 +101,7 @@ class Live:
         max_age_s: Older frames are left out.
         hang_limit_s: Longest that a stage may take for one item.
         log: How events are told.
+        verdict: Where the budget's verdict is written as well.
     """
 
     to: tuple[str, ...] = ()
@@ -111,6 +114,7 @@ class Live:
     max_age_s: float | None = None
     hang_limit_s: float | None = None
     log: str = "text"
+    verdict: VerdictFiles = VerdictFiles()
 
     @property
     def judged(self) -> bool:
@@ -158,6 +162,23 @@ def live_of(
         hang_limit_s=hang_limit_s,
         log=log,
     )
+
+
+def judged_only(live: Live, *, fix_clocks: bool) -> bool:
+    """Whether clocks are to be held, which is for figures alone.
+
+    Raises:
+        UsageError: They are to be held, and no figures are wanted.
+    """
+    from jetlift.runtime.errors import UsageError
+
+    if fix_clocks and not live.judged:
+        raise UsageError(
+            "Got --fix-clocks without --record or --budget",
+            expected="A run whose figures are kept or judged",
+            do="Add --record DIR, or leave --fix-clocks out",
+        )
+    return fix_clocks
 
 
 def log_of(live: Live) -> Log:

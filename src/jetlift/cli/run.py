@@ -13,6 +13,7 @@ import typer
 from jetlift import console
 from jetlift.cli.app import app
 from jetlift.cli.asked import Asked, chosen_engines
+from jetlift.cli.clocks import FixClocksFlag, held_clocks
 from jetlift.cli.imaging import (
     TASKS as IMAGING_TASKS,
 )
@@ -41,6 +42,7 @@ from jetlift.cli.live import (
     ToOption,
     ViewAtOption,
     ViewFlag,
+    judged_only,
     live_of,
 )
 from jetlift.cli.opening import mark_of, open_bundle
@@ -65,6 +67,7 @@ from jetlift.cli.options import (
 )
 from jetlift.cli.running import Run
 from jetlift.cli.speech import LanguageOption, TranslateFlag, spoken
+from jetlift.cli.verdicts import JunitOption, SummaryFlag, verdict_files
 from jetlift.cli.words import Words, for_task
 from jetlift.cli.writing import (
     ChatFlag,
@@ -127,6 +130,9 @@ def run(
     metrics: MetricsOption = None,
     budget: BudgetOption = None,
     record: RecordOption = None,
+    junit: JunitOption = None,
+    github_summary: SummaryFlag = False,
+    fix_clocks: FixClocksFlag = False,
     batch: BatchOption = 1,
     batch_wait: BatchWaitOption = 0.0,
     max_age: MaxAgeOption = None,
@@ -151,7 +157,9 @@ def run(
     ages = (batch, batch_wait, max_age, hang_limit)
     live = live_of(to, view_at if view_at is not None else "" if view else None, metrics,
                    budget, record, ages, log)  # fmt: skip
-    _run(what, said, Ends(tuple(inputs), limit, out, live, as_json))
+    live = replace(live, verdict=verdict_files(budget, junit, summary=github_summary))
+    with held_clocks(wanted=judged_only(live, fix_clocks=fix_clocks)):
+        _run(what, said, Ends(tuple(inputs), limit, out, live, as_json))
 
 
 @dataclass(frozen=True)

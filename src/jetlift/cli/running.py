@@ -42,7 +42,7 @@ class Run:
     def __init__(self, asked: Asked) -> None:
         from jetlift.runtime.pipeline.holder import TaskHolder
 
-        self._asked, self._judge = asked, Judge(asked.live)
+        self._asked, self._judge = asked, Judge(asked.live, asked.engines.target)
         self._stack, self._first = contextlib.ExitStack(), True
         self._request: Callable[[], None] | None = None
         self._unread: BrokenPipeError | None = None
@@ -54,6 +54,8 @@ class Run:
             self._holder = TaskHolder(self._opened.task, self._opened.close)
             self._stack.enter_context(self._holder)
             self._judge.loaded = self._judge.probe.read()
+            if asked.live.judged:
+                self._stack.enter_context(self._judge.watch)
             self._sources = self._open_sources()
             self._live = any(source.live for source in self._sources)
             self._sinks = self._open_sinks()

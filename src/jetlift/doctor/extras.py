@@ -20,6 +20,7 @@ PURPOSES = {
     "audio": "sound files other than WAV",
     "export": "weights to ONNX, FP16 and INT8",
     "report": "reports with drawn charts",
+    "loadgen": "MLPerf's load scenarios for a benchmark",
     "search": "a search index that stays fast among 100,000 entries and more",
     "view": "the live page of a run, in a browser",
     "mqtt": "results to an MQTT broker",

@@ -23,7 +23,11 @@ FLAVOURS = {
     ),
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"),
 }
-_IMPORT_NAMES = {"opencv-python": "cv2", "scikit-image": "skimage"}
+_IMPORT_NAMES = {
+    "opencv-python": "cv2",
+    "scikit-image": "skimage",
+    "mlcommons-loadgen": "mlperf_loadgen",
+}
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)(?:\[[^\]]*\])?\s*([^;]*)(?:;(.*))?")
 _COMPARE = {
     ">=": operator.ge,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jetlift.doctor.finding import Finding
@@ -11,7 +12,6 @@ from jetlift.runtime.board import read_board
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 GIB = 2**30
 # Below these the demo's export fails or swaps.
@@ -34,6 +34,7 @@ def examine_machine(
         _board(root),
         _disk(work_folder),
         _memory(root),
+        *_clocks(root),
     ]
 
 
@@ -62,6 +63,25 @@ def _board(root: Path) -> Finding:
         return Finding("machine", "jetson", "problem", f"{model}, with no known Jetson Linux on it")
     what = f"{model}, Jetson Linux {board.l4t}"
     return Finding("machine", "jetson", "ok", what, versions={"l4t": board.l4t})
+
+
+def _clocks(root: Path) -> list[Finding]:
+    """Clocks that jetlift fixed; nothing where it did not."""
+    from jetlift.jetson import restore
+    from jetlift.jetson.sysfs import board_root
+    from jetlift.runtime.errors import MachineError
+
+    root = board_root() if root == Path("/") else root
+    try:
+        left = restore.read(root)
+    except MachineError as error:
+        return [Finding("machine", "clocks", "problem", error.got)]
+    if left is None:
+        return []
+    if restore.is_held(root):
+        return [Finding("machine", "clocks", "ok", f"process {left.pid} holds them at their limit")]
+    what = f"process {left.pid} fixed them and was killed before it put them back"
+    return [Finding("machine", "clocks", "problem", what, f"sudo {restore.RESTORE_COMMAND}")]
 
 
 def _disk(folder: Path) -> Finding:

@@ -210,6 +210,12 @@ def test_the_session_computes_with_the_real_pycuda_and_gives_everything_back(chi
     assert child("computes") == {"live": 0, "depth": 0, "retained": 1, "launches": 0}
 
 
+def test_the_gpu_s_clock_is_read_with_the_real_pycuda(child: Child) -> None:
+    assert child("times") == {
+        "live": 0, "depth": 0, "retained": 1, "launches": 0, "ms": 0.25, "gpu_bytes": 0
+    }  # fmt: skip
+
+
 def test_sessions_in_threads_share_one_context_and_leave_nothing(child: Child) -> None:
     assert child("threads") == {"live": 0, "depth": 0, "retained": 1, "launches": 0}
 

@@ -3,8 +3,8 @@
 Rules:
     P1  A peer gets the bundle's fp32 graph and the calibration samples that the bundle had, and
         nothing else. Where it has defaults they stay; what is set is in the method's options.
-    P2  It works in a child process, in the Python it is installed in (peer_child.py), on copies: a
-        bundle never changes, and a peer that dies or hangs takes nothing with it.
+    P2  It works in a child process, in the Python it is installed in (quantiser_child.py), on
+        copies: a bundle never changes, and a peer that dies or hangs takes nothing with it.
     P3  A peer that fails is a result, told in its own last words; one that is not installed is
         none.
 """
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jetlift.benchmarks.peer_child import MISSING, WEIGHTED
+from jetlift.benchmarks.quantiser_child import MISSING, WEIGHTED
 from jetlift.runtime.errors import EngineLibraryError, MachineError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-_CHILD = Path(__file__).with_name("peer_child.py")
+_CHILD = Path(__file__).with_name("quantiser_child.py")
 _SHOWN_CHARS = 300
 _ORT_SYMMETRIC = {
     "per_channel": True,
@@ -47,8 +47,9 @@ class Method:
 
     Attributes:
         title: Name for people.
-        peer: The package that does it, as peer_child.py names it; empty for a bundle's variant.
-        tool: Its function, as peer_child.py names it, or the variant's name.
+        peer: The package that does it, as quantiser_child.py names it; empty for a variant of
+            the bundle.
+        tool: Its function, as quantiser_child.py names it, or the variant's name.
         words: What is asked of it, in a sentence.
         options: Keyword arguments it gets.
     """

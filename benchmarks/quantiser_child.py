@@ -1,11 +1,11 @@
 """Quantises one graph with one peer, in the peer's own Python: run by path, knows no jetlift.
 
-    python peer_child.py probe NAME        NAME: onnxruntime or modelopt
-    python peer_child.py quantise REQUEST.json
+    python quantiser_child.py probe NAME        NAME: onnxruntime or modelopt
+    python quantiser_child.py quantise REQUEST.json
 
-It imports numpy, onnx and the peer alone, so that a peer whose pins collide with jetlift's can
-live in another environment. `probe` prints the versions that make the result, as JSON. A request
-has `tool`, `graph`, `feeds` (an .npz as peers.py writes it), `destination` and `options`, which go
+It imports numpy, onnx and the peer alone, so that a peer whose pins collide with jetlift's can live
+in another environment. `probe` prints the versions that make the result, as JSON. A request has
+`tool`, `graph`, `feeds` (an .npz as quantisers.py writes it), `destination` and `options`, which go
 to the peer as they are; the word `weighted` in place of a list of nodes stands for those with a
 constant second input. The graph must lie in a folder that may be written to, since peers write
 beside it.
