@@ -87,7 +87,11 @@ def sentence(bundle: Bundle, result: BuildResult) -> str:
     """The finding on one engine, or why there is none; empty where nothing was to be earned."""
     if not _must_earn(bundle, result.part, result.precision):
         return ""
-    return race.told(result.part, result.precision, result.passport.speed)
+    fidelity = bundle.variant(result.part, result.precision).fidelity
+    unfit = "its fidelity was not measured" if fidelity is None else ""
+    if fidelity is not None and not fidelity.met:
+        unfit = "it misses its fidelity budget"
+    return race.told(result.part, result.precision, result.passport.speed, unfit)
 
 
 def _must_earn(bundle: Bundle, part: str, precision: str) -> bool:

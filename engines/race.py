@@ -162,8 +162,15 @@ def decide(own_ms: Sequence[float], fp32_ms: Sequence[float]) -> Speed:
     )
 
 
-def told(part: str, precision: str, speed: Speed) -> str:
-    """The finding in one sentence, with both medians where there are any."""
+def told(part: str, precision: str, speed: Speed, unfit: str = "") -> str:
+    """The finding in one sentence, with both medians where there are any.
+
+    Args:
+        part: Name of the part.
+        precision: Name of the variant.
+        speed: What was found.
+        unfit: Why it may not run without being asked for, however fast; empty where it may.
+    """
     who = f"{part} {precision}"
     if speed.ratio is None:
         if speed.note.startswith(WRONG):
@@ -178,6 +185,8 @@ def told(part: str, precision: str, speed: Speed) -> str:
         f"{speed.latency_ms_p50:.3g} ms against {speed.fp32_latency_ms_p50:.3g} ms of fp32, "
         f"{speed.ratio:.3g} of its time (medians of {speed.rounds} interleaved rounds{spread})"
     )
+    if speed.verdict == "faster" and unfit:
+        return f"{who} is faster here, but fp32 keeps its place, since {unfit}: {figures}."
     if speed.verdict == "faster":
         return f"{who} earns its place: {figures}."
     finding = "is slower than fp32" if speed.verdict == "slower" else "is not clearly faster"

@@ -18,7 +18,7 @@ import numpy as np
 from jetlift.export import fidelity, graph
 from jetlift.export.precision.diagnose import worst_tensors
 from jetlift.export.precision.emulate import emulate_half
-from jetlift.runtime.errors import FidelityError
+from jetlift.runtime.errors import FidelityError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from jetlift.export.fidelity import Metric, MetricContext
     from jetlift.export.precision.fp16 import Typed
-    from jetlift.export.samples import ReadItems, Samples
+    from jetlift.export.samples import ReadItems, Samples, SampleSplit
     from jetlift.runtime.manifest import Part, Variant
     from jetlift.runtime.session.base import Session
 
@@ -69,6 +69,28 @@ class Source:
     def budget_for(self, metric: Metric) -> str:
         """The budget that holds for this part."""
         return fidelity.lines_for(self.asked or "", metric.names) or self.budget
+
+    def check_ranks(self, split: SampleSplit, *, searched: bool) -> None:
+        """Hold the samples to what the budget asks of them, before anything is made.
+
+        Args:
+            split: The samples.
+            searched: Whether a variant is searched for on them.
+
+        Raises:
+            InputError: It asks for a rank among samples that are too few to be ranked.
+        """
+        lines = fidelity.parse_budget(self.budget_for(fidelity.VectorMetric()))
+        ranks = [line.metric for line in lines if line.metric in fidelity.RANKED]
+        counts = {"searched on": len(split.search.feeds)} if searched else {}
+        counts["reported on"] = len(split.report.feeds)
+        if ranks and min(counts.values()) < fidelity.RANKABLE:
+            told = " and ".join(f"{count} are {how}" for how, count in counts.items())
+            raise InputError(
+                f"Of the samples, {told}",
+                expected=f"At least {fidelity.RANKABLE} of each for {self.name}'s {ranks[0]}",
+                do="Give more samples: 12 pictures or 15 texts are enough",
+            )
 
 
 @dataclass(frozen=True)

@@ -246,6 +246,8 @@ def _fill(
             tell(f"{source.name}: read samples", 0.0)
             context = samples.ItemContext(request.samples, source.part, aside, files)
             split = samples.prepare(context, source.items)
+            if not facts.weights.random:
+                source.check_ranks(split, searched=bool(request.narrow))
         elif facts.weights.random and request.narrow:
             split = samples.seeded(source.part)
         if split is not None:

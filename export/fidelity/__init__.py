@@ -13,6 +13,8 @@ from jetlift.export.fidelity.judge import judge, outputs_of, refusal
 from jetlift.export.fidelity.metric import Metric, MetricContext, Outputs
 from jetlift.export.fidelity.pictures import PictureMetric
 from jetlift.export.fidelity.vectors import (
+    RANKABLE,
+    RANKED,
     VectorMetric,
     compare,
     row_cosines,
@@ -40,6 +42,8 @@ METRIC_NAMES = tuple(
 __all__ = [
     "METRIC_NAMES",
     "OWN_GRAPH_BUDGET",
+    "RANKABLE",
+    "RANKED",
     "BudgetLine",
     "Metric",
     "MetricContext",

@@ -5,7 +5,7 @@ Figures of an output of scores [1, classes]:
     top5_agreement     share on which fp32's best class is among the variant's first five
     top1, top5         where true classes are known: the share of samples that are right, and
     top1_fp32, ...     fp32's own
-    output.cosine_mean, output.cosine_min   of the scores
+    output.cosine_mean, output.cosine_min   of the scores, and of every other output of the part
 
 Rules:
     C1  Of equal scores the lower class number comes first, as argmax has it.
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     Ints = npt.NDArray[np.int64]
 
 FIRST = 5
+_COSINES = ("cosine_mean", "cosine_min")
 
 
 class ClassMetric:
@@ -49,7 +50,7 @@ class ClassMetric:
     def names(self) -> tuple[str, ...]:
         """Figures it can give."""
         known = () if self._classes is None else ("top1", "top1_fp32", "top5", "top5_fp32")
-        return ("top1_agreement", "top5_agreement", *known, "cosine_mean", "cosine_min")
+        return ("top1_agreement", "top5_agreement", *known, *_COSINES)
 
     def figures(self, reference: Outputs, got: Outputs) -> dict[str, float]:
         """See the module.
@@ -71,12 +72,11 @@ class ClassMetric:
             for suffix, first in (("", variant), ("_fp32", fp32)):
                 figures[f"top1{suffix}"] = _share_of_hits(self._classes, first[:, :1])
                 figures[f"top5{suffix}"] = _share_of_hits(self._classes, first)
-        near = compare({self._output: reference[self._output]}, got)
-        cosines = (f"{self._output}.cosine_mean", f"{self._output}.cosine_min")
-        return figures | {name: near[name] for name in cosines}
+        near = compare(reference, got)
+        return figures | {n: v for n, v in near.items() if n.rpartition(".")[2] in _COSINES}
 
     def loss(self, figures: Mapping[str, float]) -> float:
-        """By the scores' cosines, since a class changes in steps too coarse to rank by."""
+        """By the outputs' cosines, since a class changes in steps too coarse to rank by."""
         return vector_loss(figures)
 
 

@@ -23,10 +23,13 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.floating[Any]]
 
 
+RANKED, RANKABLE = ("neighbour_agreement", "spearman"), 3  # and how many samples they need
+
+
 class VectorMetric:
     """The metric of a part whose task has no other: its outputs as vectors."""
 
-    names = ("cosine_mean", "cosine_min", "neighbour_agreement", "spearman")
+    names = ("cosine_mean", "cosine_min", *RANKED)
 
     def figures(self, reference: Outputs, got: Outputs) -> dict[str, float]:
         """Figures per output, as `output.metric`."""
@@ -65,7 +68,7 @@ def compare(reference: Outputs, other: Outputs) -> dict[str, float]:
         cosines = np.concatenate([row_cosines(a, b) for a, b in zip(wanted, got, strict=True)])
         figures[f"{name}.cosine_mean"] = float(cosines.mean())
         figures[f"{name}.cosine_min"] = float(cosines.min())
-        if len(wanted) >= 3 and wanted[0].size == wanted[0].shape[-1]:
+        if len(wanted) >= RANKABLE and wanted[0].size == wanted[0].shape[-1]:
             figures |= _ranking_figures(name, wanted, got)
     return figures
 

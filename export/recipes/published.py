@@ -53,6 +53,28 @@ def ends_of(folder: Path) -> tuple[int, ...]:
     )
 
 
+def labels_of(folder: Path, classes: int) -> list[str]:
+    """The names of a classifier's classes, by their number, each on one line.
+
+    Raises:
+        InputError: config.json does not name every class.
+    """
+    named: Any = read_json(folder / CONFIG).get("id2label")
+    try:
+        labels = [" ".join(str(named[str(number)]).split()) for number in range(classes)]
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{folder} does not name its classes: {error}",
+            expected=f"A {CONFIG} whose id2label names {classes} classes",
+        ) from error
+    if len(named) != classes or not all(labels):
+        raise InputError(
+            f"{folder} names {len(named)} classes, some of them perhaps blank",
+            expected=f"{classes} names",
+        )
+    return labels
+
+
 def tokenizer_of(folder: Path) -> Path:
     """The fast tokenizer's file.
 

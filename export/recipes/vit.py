@@ -12,13 +12,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jetlift.export import random_weights, weights
+from jetlift.export.recipes import published
 from jetlift.export.recipes.base import Loaded, PartRecipe, Recipe, picture_input
-from jetlift.runtime.errors import InputError
 from jetlift.runtime.manifest import Classification, ImagePreprocess
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import torch
 
     from jetlift.export.fidelity.metric import Metric, MetricContext
@@ -89,7 +87,7 @@ def load(size: Size, title: str, hub_id: str, source: str | None) -> Loaded:
     else:
         name = source or hub_id
         file = weights.weights_file(weights.local_or_hub(name))
-        labels = _published_labels(file.parent, size)
+        labels = published.labels_of(file.parent, size.classes)
         state = weights.read_safetensors(file)
         model = weights.pretrained(ViTForImageClassification, config_of(size), state, title)
         described = weights.describe(name, file, hub_id=hub_id, licence=LICENCE)
@@ -127,30 +125,6 @@ def config_of(size: Size) -> Any:  # noqa: ANN401 - transformers ships no types
         patch_size=size.patch_px,
         num_labels=size.classes,
     )
-
-
-def _published_labels(folder: Path, size: Size) -> list[str]:
-    """The names of the classes, by their number, on one line each.
-
-    Raises:
-        InputError: config.json does not name every class.
-    """
-    import json
-
-    try:
-        named = json.loads((folder / "config.json").read_text(encoding="utf-8"))["id2label"]
-        labels = [" ".join(str(named[str(number)]).split()) for number in range(size.classes)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{folder} does not name its classes: {error}",
-            expected=f"A config.json whose id2label names {size.classes} classes",
-        ) from error
-    if len(named) != size.classes or not all(labels):
-        raise InputError(
-            f"{folder} names {len(named)} classes, some of them perhaps blank",
-            expected=f"{size.classes} names",
-        )
-    return labels
 
 
 def recipe(name: str, title: str, size: Size, hub_id: str, parameters: int) -> Recipe:

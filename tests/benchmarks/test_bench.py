@@ -127,7 +127,7 @@ def test_a_built_engine_is_measured_with_its_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_quick_peak")
-def test_real_samples_are_fed_and_other_shapes_leave_operations_out(
+def test_real_samples_are_fed_and_operations_are_counted_at_their_shapes(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = replace_parts(bundle, "mlp")
@@ -138,7 +138,8 @@ def test_real_samples_are_fed_and_other_shapes_leave_operations_out(
     result = record.results[0]
     assert result.batch == 3
     assert record.settings.inputs.startswith("up to 16 real samples of")
-    assert "other shapes" in result.work.operations.reason
+    at_one = chosen.manifest.parts["mlp"].variants["fp32"].cost.operations
+    assert result.work.operations.value == 3 * at_one
     assert not any("random arrays" in text for text in record.not_shown)
 
 

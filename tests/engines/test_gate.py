@@ -78,6 +78,18 @@ def test_int8_that_wins_is_what_runs(tmp_path: Path) -> None:
     assert "earns its place" in sentence(bundle, result)
 
 
+@pytest.mark.parametrize(
+    ("met", "why"), [(False, "misses its fidelity budget"), (None, "fidelity was not measured")]
+)
+def test_int8_that_wins_but_may_not_run_says_why(tmp_path: Path, met, why: str) -> None:
+    bundle = bundle_of(tmp_path / "b", {name: deep(name) for name in ("fp32", "int8")}, met=met)
+    result = int8_of(build(bundle, "cpu", race_limit_s=30))
+    assert result.passport.speed.verdict == "faster"
+    assert choose_precision(bundle, "main", "cpu") == "fp32"
+    assert "is faster here, but fp32 keeps its place, since it" in sentence(bundle, result)
+    assert why in sentence(bundle, result)
+
+
 def test_int8_alone_is_timed_against_the_graph_of_fp32(tmp_path: Path) -> None:
     graphs = {name: deep(name) for name in ("fp32", "int8")}
     bundle = bundle_of(tmp_path / "bundle", graphs)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import cv2
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jetlift.export.judging import Source
 from jetlift.export.recipes.dinov2 import IMAGE
 from jetlift.export.samples import PICTURES, TEXTS, Item, ItemContext, Rule, prepare, split
 from jetlift.runtime.errors import InputError
@@ -76,3 +78,14 @@ def test_recipe_may_read_its_own(tmp_path):
     parts = prepare(context(tmp_path), lambda _: items(6))
     assert parts.calibration.labels == [0, 1]
     assert parts.report.labels == [3, 4, 5]
+
+
+@pytest.mark.parametrize(("enough", "rule"), [(15, TEXTS), (12, PICTURES)])
+def test_too_few_to_rank_are_told_before_anything_is_made(enough, rule):
+    source = Source("text", None, None, "y.cosine_mean>=0.9, y.spearman>=0.99", None)
+    few = split(items(enough - 1), rule, note="n")
+    with pytest.raises(InputError, match=r"2 are searched on and \d are reported on"):
+        source.check_ranks(few, searched=True)
+    source.check_ranks(few, searched=False)
+    source.check_ranks(split(items(enough), rule, note="n"), searched=True)
+    replace(source, asked="cosine_mean>=0.9").check_ranks(few, searched=True)

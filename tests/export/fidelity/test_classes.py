@@ -58,6 +58,17 @@ def test_known_classes_give_both_sides_accuracy():
     assert {name.rpartition(".")[2] for name in told} == set(metric.names)
 
 
+def test_what_a_classifier_gives_beside_its_scores_is_judged_too():
+    scores, vectors = as_output(np.eye(4)), [np.ones((1, 3), np.float32)] * 4
+    turned = [np.array([[1.0, -1.0, 0.0]], np.float32)] * 4
+    metric = ClassMetric("scores")
+    same = metric.figures(scores | {"embedding": vectors}, scores | {"embedding": vectors})
+    told = metric.figures(scores | {"embedding": vectors}, scores | {"embedding": turned})
+    assert (same["embedding.cosine_mean"], told["embedding.cosine_mean"]) == pytest.approx((1, 0))
+    assert told["top1_agreement"] == 1.0
+    assert {name.rpartition(".")[2] for name in told} == set(metric.names)
+
+
 def test_a_dead_variant_agrees_by_chance_only():
     fp32 = np.eye(10)
     told = ClassMetric("scores").figures(as_output(fp32), as_output(np.zeros((10, 10))))
