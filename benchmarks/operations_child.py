@@ -99,6 +99,7 @@ def flop_counter_macs(
 
     mode = FakeTensorMode(allow_non_fake_inputs=True) if fake else contextlib.nullcontext()
     counter = FlopCounterMode(display=False)
+    module.requires_grad_(requires_grad=False)  # the counter hooks the gradients of what has any
     # The plain kernel is made of products that the counter knows, on every device.
     with mode, counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         module(*arguments)
