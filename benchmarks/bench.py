@@ -9,22 +9,22 @@ Rules:
         the others go on. Where none could be measured, the first failure is raised.
     N4  An artefact that is refused and a wrong call stop the bench at once.
     N5  Fidelity is the bundle's own figure; where the bundle has none, the record says so.
-    N6  What is asked for beyond (cold starts, sweeps, scenarios) comes last, of the variants that
-        could be measured (rules A1 to A5 of more.py).
+    N6  What is asked for beyond (cold starts, sweeps, scenarios, layers) comes last, of the
+        variants that could be measured (rules A1 to A5 of more.py, Y1 to Y4 of layers.py).
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import importlib.metadata
-import shlex
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jetlift.benchmarks import measure, report
-from jetlift.benchmarks.bench_budget import held, where
+from jetlift.benchmarks.bench_budget import asked_more, held, where
+from jetlift.benchmarks.bench_repeat import SAMPLES, command_line, inputs_of, packages, settings_of
 from jetlift.benchmarks.board_peak import present_peak
 from jetlift.benchmarks.layers import with_layers
 from jetlift.benchmarks.loadgen import loadgen
@@ -36,19 +36,17 @@ from jetlift.benchmarks.stop import StopRules, brief
 from jetlift.jetson import board
 from jetlift.runtime.bundle import Bundle
 from jetlift.runtime.errors import MachineError, UnknownNameError, UsageError
-from jetlift.runtime.record import SCHEMA_VERSION, Failed, Peak, Recheck, Record, Settings
+from jetlift.runtime.record import SCHEMA_VERSION, Failed, Peak, Recheck, Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from jetlift.benchmarks.measure import VariantAnswer
     from jetlift.runtime.budget_form import BudgetFile
-    from jetlift.runtime.record import Result
 
     Progress = Callable[[str, float], None]
 
 _SEED = 0
-_SAMPLES = 16
 _PEAK_S = 3.0
 _COPY_BYTES: int | None = None  # as large as this machine's caches ask for
 _PEAK_LIMIT_S = 300.0
@@ -88,7 +86,8 @@ def bench(
         gallery: Pictures (PNG or JPEG path, caption) to embed in report.html.
         progress: Called with a stage's name and the share of all stages done, 0..1.
         more: Cold starts, sweeps and scenarios that are asked for.
-        budget: Limits to hold it against; the verdict becomes part of the record.
+        budget: Limits to hold it against; the verdict becomes part of the record. What it limits
+            is measured, so one of cold starts asks for them (rule J6 of bench_budget.py).
         layers: Whether layers are timed, in runs of their own.
 
     Raises:
@@ -100,20 +99,23 @@ def bench(
     if more.scenarios:
         loadgen()  # missing, it is told before minutes are spent
     rules = rules or StopRules(time_limit_s=time_limit_s)
+    more = asked_more(more, budget)
     plan = _Plan(
         bundle=opened,
         target=target,
         threads=threads,
         rules=rules,
         chosen=_choose(opened, precisions),
-        inputs=_inputs(samples),
-        command=command or _command(opened, target, precisions, threads, rules, samples, out, more),
+        inputs=inputs_of(samples, _SEED),
+        command=command
+        or command_line(opened, target, precisions, threads, rules, samples, out, more),
         more=more,
+        layers=layers,
         progress=progress or _tell_nobody,
     )
     record = _measured(plan, samples)
     if layers:
-        record = with_layers(record, opened, threads=threads, seed=_SEED)
+        record = with_layers(record, opened, threads=threads, seed=_SEED, tell=plan.tell)
     if budget is not None:
         device, power_mode = where()
         record = held(record, budget, device=device, power_mode=power_mode)
@@ -136,6 +138,7 @@ class _Plan:
     command: str
     progress: Progress
     more: More
+    layers: bool = False
     done: int = 0
 
     @property
@@ -145,7 +148,8 @@ class _Plan:
 
     def tell(self, stage: str) -> None:
         """Tell the next stage: two at the start, two and more per variant, the report."""
-        self.progress(stage, self.done / (3 + (2 + self.more.steps()) * len(self.chosen)))
+        per_variant = 2 + self.more.steps() + self.layers
+        self.progress(stage, self.done / (3 + per_variant * len(self.chosen)))
         self.done += 1
 
     def answer(
@@ -195,13 +199,13 @@ def _measured(plan: _Plan, samples: Path | None) -> Record:
         jetlift=importlib.metadata.version("jetlift"),
         measured_utc=began.strftime("%Y-%m-%dT%H:%M:%SZ"),
         command=plan.command,
-        packages=_packages(results),
+        packages=packages(results),
         model=plan.bundle.manifest.model,
         bundle_sha256=plan.bundle.sha256,
         weights=plan.bundle.manifest.weights,
         target=plan.target,
         machine=machine,
-        settings=_settings(plan),
+        settings=settings_of(plan.rules, plan.threads, _SEED, plan.inputs),
         peak=reached,
         peak_note=peak_note,
         results=results,
@@ -260,7 +264,7 @@ def _prepare_samples(plan: _Plan, folder: Path | None, scratch: Path) -> dict[st
     for part in dict.fromkeys(part for part, _ in plan.chosen):
         split = recipes.samples_for(plan.bundle, part, folder)
         fed[part] = scratch / f"{part}.npz"
-        measure.save_samples(fed[part], split.report.feeds[:_SAMPLES])
+        measure.save_samples(fed[part], split.report.feeds[:SAMPLES])
     return fed
 
 
@@ -295,55 +299,6 @@ def _recheck_all(
         moved = (again.p50_ms / first.latency.p50_ms - 1) * 100
         rechecks[pair] = Recheck(len(again.samples_ms), again.p50_ms, round(moved, 2))
     return rechecks
-
-
-def _settings(plan: _Plan) -> Settings:
-    rules = plan.rules
-    return Settings(
-        min_runs=rules.min_runs,
-        max_runs=rules.max_runs,
-        time_limit_s=rules.time_limit_s,
-        half_width_percent=rules.half_width_percent,
-        confidence=rules.confidence,
-        warmup_max_runs=rules.warmup_max_runs,
-        warmup_limit_s=rules.warmup_limit_s,
-        threads=plan.threads,
-        seed=_SEED,
-        inputs=plan.inputs,
-    )
-
-
-def _inputs(samples: Path | None) -> str:
-    if samples is None:
-        return f"random, seed {_SEED}"
-    return f"up to {_SAMPLES} real samples of {samples.name}, in turn"
-
-
-def _packages(results: Sequence[Result]) -> dict[str, str]:
-    versions = {name: importlib.metadata.version(name) for name in ("jetlift", "numpy")}
-    return versions | {result.engine.library: result.engine.version for result in results}
-
-
-def _command(
-    bundle: Bundle,
-    target: str,
-    precisions: Sequence[str] | None,
-    threads: int | None,
-    rules: StopRules,
-    samples: Path | None,
-    out: Path | None,
-    more: More,
-) -> str:
-    """The command line that measures the same again, with names of folders alone (record R4)."""
-    words = ["jetlift", "bench", bundle.folder.name, "--target", target]
-    if precisions:
-        words += ["--precision", ",".join(precisions)]
-    if threads is not None:
-        words += ["--threads", str(threads)]
-    words += ["--time-limit-s", f"{rules.time_limit_s:g}"]
-    if samples is not None:
-        words += ["--samples", samples.name]
-    return shlex.join([*words, *more.words(), "-o", out.name if out is not None else "report"])
 
 
 def _tell_nobody(_stage: str, _share: float) -> None:

@@ -10,6 +10,9 @@ Rules:
         are cold starts: rather more than one process takes, never less.
     J4  A part that could not be measured leaves every limit without a figure, so the verdict is no.
     J5  A benchmark has no live source: the age of frames and dropped frames are not measured.
+    J6  A limit on cold starts asks for them: where their number was not given, five of each variant
+        are measured, and progress says why.
+    J7  A noisy result is judged as it is, and the verdict says that it was.
 """
 
 from __future__ import annotations
@@ -28,18 +31,28 @@ from jetlift.runtime.run_facts import REFERENCE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from jetlift.benchmarks.more import More
     from jetlift.runtime.budget_form import BudgetFile
     from jetlift.runtime.record import Record, Result
 
 _MIB = 2**20
 _NO_SOURCE = Figure.missing("a benchmark has no live source; 'jetlift run' has")
-_NO_COLD_START = "cold starts were not asked for; they are with --cold-starts 5"
+_COLD_STARTS = 5
+_NO_COLD_START = f"cold starts were not asked for; they are with --cold-starts {_COLD_STARTS}"
+
+
+def asked_more(more: More, budget: BudgetFile | None) -> More:
+    """What is measured beyond, with what a budget limits (rule J6)."""
+    if budget is None or budget.limits.cold_start_s is None or more.cold_starts:
+        return more
+    why = f", which budget {budget.budget.name} limits"
+    return replace(more, cold_starts=_COLD_STARTS, cold_starts_why=why)
 
 
 def held(
     record: Record, budget: BudgetFile, *, device: str | None, power_mode: str | None
 ) -> Record:
-    """The record with the verdict in it (rules J1 to J5).
+    """The record with the verdict in it (rules J1 to J7).
 
     Args:
         record: What was measured.
@@ -49,8 +62,13 @@ def held(
     """
     chosen = judged_results(record)
     figures = replace(_figures(record, chosen), device=device, power_mode=power_mode)
-    names = tuple(f"{result.part} {result.variant}" for result in chosen)
-    return replace(record, budget=replace(judge(budget, figures), judged=names))
+    verdict = replace(judge(budget, figures), judged=_names(chosen))
+    noisy = _names([result for result in chosen if result.noisy])  # J7
+    return replace(record, budget=replace(verdict, noisy=noisy))
+
+
+def _names(results: Sequence[Result]) -> tuple[str, ...]:
+    return tuple(f"{result.part} {result.variant}" for result in results)
 
 
 def where() -> tuple[str | None, str | None]:

@@ -34,7 +34,7 @@ _VARIABLES = (
 _COLOURS = {
     name: f"#{index + 1:02x}{index + 1:02x}{index + 1:02x}" for index, name in enumerate(_VARIABLES)
 }
-_WIDTHS = {"wide": 560, "narrow": 350}
+_WIDTHS = {"wide": 506, "narrow": 324}  # what the page's columns leave: text is shown at its size
 _HEIGHT = 310
 _POINTS_PER_INCH = 72  # matplotlib writes SVG at one user unit per point
 FONT_PX = 12

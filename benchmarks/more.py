@@ -50,6 +50,7 @@ class More:
         server_limit_ms: Latency that 99 % of Server's queries must keep; None for three medians.
         cold_starts: Fresh processes per variant.
         fix_clocks: Whether the command line holds the clocks meanwhile.
+        cold_starts_why: Who asked for cold starts, where nobody did by an option; told in progress.
 
     Raises:
         UnknownNameError: No such scenario.
@@ -65,6 +66,7 @@ class More:
     server_limit_ms: float | None = None
     cold_starts: int = 0
     fix_clocks: bool = False
+    cold_starts_why: str = ""
 
     def __post_init__(self) -> None:
         for name in self.scenarios:
@@ -163,7 +165,7 @@ def measure_more(more: More, subject: Subject, found: Found, tell: Callable[[str
 def _steps(more: More, subject: Subject, found: Found) -> Iterator[tuple[str, Callable[[], None]]]:
     if more.cold_starts:
         yield (
-            f"{more.cold_starts} cold starts",
+            f"{more.cold_starts} cold starts{more.cold_starts_why}",
             lambda: found.cold_starts.append(cold_start(subject, more.cold_starts)),
         )
     own = batch_of(subject.bundle.part(subject.part)[1])

@@ -6,8 +6,9 @@ Models: dinov2, minilm, whisper, yolox, clip, padim; --only takes some of them. 
 bundle with the variants fp32 and int8, and the samples that it was exported with (padim needs
 neither; clip no samples). Weights have to be those of --weights package, since the peers get the
 very same. --sound names a real recording for Whisper. Peers whose packages collide with jetlift's
-live in Pythons of their own, which `benchmarks/peers/environments.sh FOLDER` makes and lists in
-FOLDER/pythons.txt, for --pythons; what is not installed is a row that says so. Nothing is fetched.
+live in Pythons of their own, which `python -m jetlift.benchmarks.peers.environments FOLDER` makes
+and lists in FOLDER/pythons.txt, for --pythons; what is not installed is a row that says so. Nothing
+is fetched.
 
 OUT gets peers.md, peers.json and, with matplotlib, peers.svg. A case's result is kept in OUT/cases
 and used again as long as bundle, contenders, rules and this code are the same, so an interrupted

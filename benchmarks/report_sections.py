@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jetlift.runtime.record import Record, Result
 
 
-_LAYERS = 20
+_LAYERS = 10
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Section:
         columns: Over the cells; the first column has none.
         rows: The label, then a text per column.
         notes: Reasons of what is missing, and what else is to be said.
+        words: Those of `columns` that hold words, which may wrap, rather than figures.
     """
 
     title: str
@@ -41,17 +42,18 @@ class Section:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
 
 
 def sections(record: Record) -> tuple[Section, ...]:
     """Every section that this record has something for (rule E1)."""
     made = (
-        *map(_layers, record.results),
         _power(record),
         _board(record),
         _sweep(record),
         _scenarios(record),
         _cold(record),
+        *map(_layers, record.results),
     )
     return tuple(section for section in (*made, _not_done(record)) if section is not None)
 
@@ -78,7 +80,7 @@ def _name(part: str, variant: str) -> str:
 
 
 def _layers(result: Result) -> Section | None:
-    """The slowest layers; record.json has all."""
+    """The slowest layers."""
     if not result.layers:
         return None
     tell, total = _Teller(), sum(layer.time_ms for layer in result.layers)
@@ -94,10 +96,11 @@ def _layers(result: Result) -> Section | None:
     return Section(
         f"Time per layer: {name}",
         f"The {len(shown)} slowest of {len(result.layers)} layers, {digits(total)} ms together, "
-        "in a run of its own that counted them",
-        ("median, ms", "share", "operations", "TOPS", "kind"),
+        "in a run of its own that counted them; record.json has all",
+        ("median, ms", "share of time", "operations", "TOPS", "kind"),
         rows,
         tuple(tell.reasons),
+        words=("kind",),
     )
 
 
@@ -113,13 +116,14 @@ def _power(record: Record) -> Section | None:
         return None
     tell, rows = _Teller(), []
     for result, power in found:
-        rows.append(_power_row(_name(result.part, result.variant), power, tell))
-        rows += [_rail_row(rail, tell) for rail in power.rails]
+        name = _name(result.part, result.variant)
+        rows.append(_power_row(name, power, tell))
+        rows += [_rail_row(name, rail, tell) for rail in power.rails]
     about = "; ".join(dict.fromkeys(f"{power.source}: {power.scope}" for _, power in found))
     return Section(
         "Power",
         f"Watts while measuring; {about}",
-        ("mean, W", "most, W", "idle before, W", "J per item", "looks"),
+        ("mean, W", "most, W", "idle before, W", "J per item", "readings"),
         tuple(rows),
         tuple(tell.reasons),
     )
@@ -130,8 +134,8 @@ def _power_row(name: str, power: Power, tell: _Teller) -> tuple[str, ...]:
     return (name, *map(tell, figures), str(power.looks))
 
 
-def _rail_row(rail: Rail, tell: _Teller) -> tuple[str, ...]:
-    return (f"rail {rail.name}", tell(rail.mean_w), tell(rail.max_w), "", "", "")
+def _rail_row(name: str, rail: Rail, tell: _Teller) -> tuple[str, ...]:
+    return (f"{name}: rail {rail.name}", tell(rail.mean_w), tell(rail.max_w), "", "", "")
 
 
 def _board(record: Record) -> Section | None:
@@ -144,7 +148,7 @@ def _board(record: Record) -> Section | None:
     return Section(
         "The board while measuring",
         "; ".join(dict.fromkeys(_board_caption(state) for _, state in found)),
-        ("lowest", "highest", "limit"),
+        ("lowest, or at the start", "highest", "limit"),
         tuple(rows),
         tuple(tell.reasons),
     )
@@ -162,7 +166,7 @@ def _board_rows(result: Result, state: Conditions, tell: _Teller) -> Iterator[tu
         yield _clock_row(name, clock, tell)
     for sensor in state.temperatures:
         start, most = tell(sensor.start_c), tell(sensor.max_c)
-        yield (f"{name}: {sensor.name}, \u00b0C (start, highest)", start, most, "")
+        yield (f"{name}: {sensor.name}, \u00b0C", start, most, "")
     if state.fan_percent.value is not None:
         yield (f"{name}: fan, %", "", f"{state.fan_percent.value:.0f}", "")
     for text in dict.fromkeys((*state.throttled, *state.unsteady)):
@@ -230,8 +234,8 @@ def _cold(record: Record) -> Section | None:
         for item in record.cold_starts
     )  # fmt: skip
     caches = "; ".join(dict.fromkeys(item.cache for item in record.cold_starts))
-    columns = ("median, s", "fastest", "slowest", "imports", "then open", "then first result",
-               "starts")  # fmt: skip
+    columns = ("median, s", "fastest, s", "slowest, s", "imports, s", "then open, s",
+               "then first result, s", "starts")  # fmt: skip
     caption = f"From the start of a process to its first result; warm: {caches}"
     return Section("Cold starts", caption, columns, rows, tuple(tell.reasons))
 
@@ -242,5 +246,6 @@ def _not_done(record: Record) -> Section | None:
     ]
     if not rows:
         return None
-    caption = "Points, scenarios and cold starts that were asked for"
-    return Section("What could not be done", caption, ("asked for", "reason"), tuple(rows))
+    caption = "Points, scenarios, cold starts and times per layer that were asked for"
+    columns = ("asked for", "reason")
+    return Section("What could not be done", caption, columns, tuple(rows), words=columns)

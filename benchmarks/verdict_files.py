@@ -2,12 +2,13 @@
 
 Rules:
     U1  One test case per line of the verdict. What is missed, or was to be measured and was not, is
-        a `failure`; what is optional and was not measured is `skipped`. Nothing is an `error`.
-    U2  The file has what Jenkins, GitLab and GitHub's actions all read: `testsuites`, `testsuite`,
-        `testcase`, `failure`, `skipped`, by the schema of Jenkins' xUnit plugin
-        (https://github.com/jenkinsci/xunit-plugin, src/main/resources/org/jenkinsci/plugins/xunit/
-        types/model/xsd/junit-10.xsd).
-    U3  A summary is appended, since a job may have several steps that write there
+        a `failure`; what is optional and was not measured is `skipped`. Nothing is an `error`. What
+        a reader has to know beside (what was judged, noise) is the suite's `system-out`.
+    U2  The file has `testsuites`, `testsuite`, `testcase`, `failure`, `skipped` and `system-out`
+        alone, as the schema of Jenkins' xUnit plugin describes them
+        (jenkinsci/xunit-plugin@031e285ef3b60dee7aaf36e9096d7dcd95ffae83:src/main/resources/org/
+        jenkinsci/plugins/xunit/types/model/xsd/junit-10.xsd).
+    U3  A summary is appended, since a step may have written there before
         (https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands
         #adding-a-job-summary).
 """
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 from jetlift.runtime import atomic
-from jetlift.runtime.budget import reasons_of, row_of, rows_of
+from jetlift.runtime.budget import reasons_of, row_of, rows_of, said_of
 from jetlift.runtime.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def junit(verdict: BudgetVerdict, *, model: str, measured_utc: str) -> str:
         skipped = line.state == "not measured" and line.optional
         _case(suite, model, line.name, _line_text(line), failed=failed, skipped=skipped)
     counts = {
-        "tests": str(len(suite)),
+        "tests": str(len(suite.findall("testcase"))),
         "failures": str(len(suite.findall("testcase/failure"))),
         "errors": "0",
     }
@@ -67,10 +68,16 @@ def junit(verdict: BudgetVerdict, *, model: str, measured_utc: str) -> str:
         "time": "0",
         "timestamp": measured_utc.removesuffix("Z"),
     }
+    ET.SubElement(suite, "system-out").text = _clean("\n".join(_beside(verdict)))
     suites = ET.Element("testsuites", {"name": _clean(name), **counts, "time": "0"})
     suites.append(suite)
     ET.indent(suites)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(suites, encoding="unicode")}\n'
+
+
+def _beside(verdict: BudgetVerdict) -> tuple[str, ...]:
+    judged = (f"Judged: {', '.join(verdict.judged)}.",) if verdict.judged else ()
+    return (f"Budget {verdict.budget}: {said_of(verdict)}.", *judged, *reasons_of(verdict))
 
 
 def _case(
@@ -137,16 +144,14 @@ def append_summary(verdict: BudgetVerdict, path: Path, *, model: str) -> None:
 
 def summary(verdict: BudgetVerdict, *, model: str) -> str:
     """A verdict as Markdown."""
-    mark = "\u2705 met" if verdict.met else "\u274c not met"
+    mark = "\u2705" if verdict.met else "\u274c"
     rows = ["| | figure | limit | margin | verdict |", "|---|---:|---:|---:|---|"]
     rows += ["| " + " | ".join(map(_cell, row)) + " |" for row in rows_of(verdict)]
     judged = f"Judged: {_cell(', '.join(verdict.judged))}.\n\n" if verdict.judged else ""
     reasons = "".join(f"- {_cell(text)}\n" for text in reasons_of(verdict))
     table = "\n".join(rows)
-    return (
-        f"### {_cell(model)}, budget {_cell(verdict.budget)}: {mark}\n\n{judged}{table}\n\n"
-        f"{reasons}\n"
-    )
+    title = f"{_cell(model)}, budget {_cell(verdict.budget)}: {mark} {said_of(verdict)}"
+    return f"### {title}\n\n{judged}{table}\n\n{reasons}\n"
 
 
 def _cell(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jetlift.runtime.budget import reasons_of, rows_of
+from jetlift.runtime.budget import reasons_of, rows_of, said_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +48,7 @@ def view_budget(verdict: BudgetVerdict | None) -> BudgetView:
         return BudgetView()
     judged = (f"Judged: {', '.join(verdict.judged)}.",) if verdict.judged else ()
     return BudgetView(
-        verdict=f"Budget {verdict.budget}: {'met' if verdict.met else 'not met'}",
+        verdict=f"Budget {verdict.budget}: {said_of(verdict)}",
         met=verdict.met,
         budget=tuple(_rows(verdict)),
         reasons=judged + reasons_of(verdict),

@@ -4,8 +4,8 @@ Rules:
     X1  The figure is the ratio of medians, the first record's over the other's: above 1 the other
         is faster. Its interval is of a circular block bootstrap of both samples, since runs that
         follow each other are not independent (Politis and Romano, "A Circular Block-Resampling
-        Procedure for Stationary Data", 1992). The seed is fixed, so the same records give
-        the same page.
+        Procedure for Stationary Data", in Exploring the Limits of Bootstrap, Wiley, 1992,
+        263-270). The seed is fixed, so the same records give the same page.
     X2  `faster` or `slower` is said only where the interval leaves 1 out and the difference is more
         than either median moved when it was measured again, and at least two percent.
     X3  Where either is noisy, neither is said.

@@ -128,6 +128,7 @@ def _pairs(found: Versus) -> Section:
         ("verdict", "records", "first, ms", "other, ms", "speed", "interval"),
         rows,
         tuple(notes),
+        words=("verdict",),
     )
 
 
@@ -151,7 +152,8 @@ def _figures(records: Sequence[Named]) -> Section:
     columns = ("record", "p50, ms", "p99, ms", "items per s", "TOPS", "memory, MiB", "J per item",
                "fidelity", "disturbed")  # fmt: skip
     ordered = tuple(sorted(rows, key=lambda row: order.index(row[0])))  # stable: records in turn
-    return Section("All results", "A dash is a figure that was not measured", columns, ordered)
+    caption = "A dash is a figure that was not measured"
+    return Section("All results", caption, columns, ordered, words=("record",))
 
 
 def _texts(result: Result) -> tuple[str, ...]:
@@ -173,7 +175,8 @@ def _texts(result: Result) -> tuple[str, ...]:
 
 def _differences(found: Versus) -> Section:
     rows = tuple((item.what, *item.values) for item in found.differences)
-    return Section("What is not the same", "All else that is recorded is", found.names, rows)
+    caption = "All else that is recorded is the same"
+    return Section("What is not the same", caption, found.names, rows, words=found.names)
 
 
 def _charts(records: Sequence[Named]) -> Iterator[Chart]:

@@ -110,9 +110,19 @@ def rows_of(verdict: BudgetVerdict) -> tuple[tuple[str, str, str, str, str], ...
     return asked + tuple(map(row_of, verdict.lines))
 
 
+def said_of(verdict: BudgetVerdict) -> str:
+    """The verdict in a few words."""
+    noisy = ", judged on a noisy measurement" if verdict.noisy else ""
+    return ("met" if verdict.met else "not met") + noisy
+
+
 def reasons_of(verdict: BudgetVerdict) -> tuple[str, ...]:
-    """Why lines have no figure, a sentence each."""
-    return tuple(
+    """What a reader has to know: noise, then why lines have no figure; a sentence each."""
+    noisy = (
+        f"Judged on a noisy measurement: {', '.join(verdict.noisy)}. Measured again on a machine "
+        "that does nothing else, the verdict may be another."
+    )
+    return ((noisy,) if verdict.noisy else ()) + tuple(
         f"{line.name} was not measured: {line.value.reason}."
         + (" It is optional." if line.optional else "")
         if line.state == "not measured"

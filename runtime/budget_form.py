@@ -143,3 +143,6 @@ class BudgetVerdict:
         doc="Of a benchmark: part and variant that was judged, one per part. Empty of a run",
         default=(),
     )
+    noisy: tuple[str, ...] = field(
+        doc="Of those: part and variant whose measuring something disturbed", default=()
+    )

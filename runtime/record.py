@@ -281,7 +281,8 @@ class Record:
     scenarios: tuple[Scenario, ...] = field(doc="Scenarios, where asked for", default=())
     cold_starts: tuple[ColdStart, ...] = field(doc="Cold starts, where asked for", default=())
     not_done: tuple[NotDone, ...] = field(
-        doc="Points, scenarios and cold starts that were asked for and could not be", default=()
+        doc="Points, scenarios, cold starts and layers that were asked for and could not be",
+        default=(),
     )
     budget: BudgetVerdict | None = field(
         doc="The verdict of a benchmark's budget; null where none was given. A run's is in `run`",

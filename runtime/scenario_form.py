@@ -82,7 +82,7 @@ class ColdStart:
 
 @dataclass(frozen=True)
 class NotDone:
-    """A sweep's point, a scenario or a cold start that was asked for and is not here."""
+    """A sweep's point, scenario, cold start or time per layer that was asked for and is not."""
 
     part: str = field(doc="Part of the model")
     variant: str = field(doc="Variant")

@@ -77,6 +77,20 @@ def test_a_summary_outside_of_a_job_is_refused_before_anything_is_measured(
     assert "GITHUB_STEP_SUMMARY is not set" in capsys.readouterr().err
 
 
+def test_a_limit_on_cold_starts_has_them_measured(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "budget.toml"
+    path.write_text('[budget]\nname = "b"\n[limits]\ncold_start_s = 600\n')
+    out = tmp_path / "out"
+    assert run(["bench", str(bundle), *QUICK, "--budget", str(path), "-o", str(out)]) == 0
+    record = read_record(out / "record.json")
+    assert [len(item.starts_s) for item in record.cold_starts] == [5, 5]
+    assert record.budget is not None
+    assert [line.state for line in record.budget.lines] == ["ok"]
+    assert "5 cold starts, which budget b limits" in " ".join(capsys.readouterr().err.split())
+
+
 def test_an_unknown_unit_is_refused_with_the_nearest(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

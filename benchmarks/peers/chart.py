@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from jetlift.benchmarks.canvas import FONT_PX, colour, draw_alone
 from jetlift.benchmarks.peers.cases import INT8
+from jetlift.benchmarks.peers.table import milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +50,7 @@ def _height(case: CaseResult) -> int:
 
 def _spoken(case: CaseResult) -> str:
     told = [
-        f"{_title(row)}: {row.median_ms.value:.4g} ms"
+        f"{_title(row)}: {milliseconds(row.median_ms.value)} ms"
         if row.median_ms.value is not None
         else f"{_title(row)}: {row.state}"
         for row in case.contenders
@@ -76,7 +77,11 @@ def _paint_case(axes: Any, case: CaseResult) -> None:  # noqa: ANN401
     for place, row in enumerate(case.contenders):
         told = _told(row)
         length = row.median_ms.value or 0.0
-        axes.barh(place, length, height=0.66, color=colour(_colour_of(case, row)))
+        own = row.name in case.ours
+        axes.barh(
+            place, length, height=0.66, alpha=1 if own else 0.5,
+            color=colour(row.precision if own else "muted"),
+        )  # fmt: skip
         axes.text(
             length + most * 0.01, place, told, va="center", size=FONT_PX - 1,
             color=colour("bad" if row.right is False or row.state != "ran" else "ink"),
@@ -85,16 +90,14 @@ def _paint_case(axes: Any, case: CaseResult) -> None:  # noqa: ANN401
     axes.set_ylim(len(case.contenders) - 0.4, -0.6)
     axes.set_xlim(0, most * 1.3)
     axes.grid(visible=False, axis="y")
-    axes.set_title(f"{case.title}: ms", loc="left", size=FONT_PX + 1, weight="bold")
+    axes.set_title(
+        f"{case.title}: ms (times jetlift INT8)", loc="left", size=FONT_PX + 1, weight="bold"
+    )
 
 
 def _told(row: ContenderResult) -> str:
     if row.median_ms.value is None:
         return row.state
     ratio = next((item.ratio.value for item in row.ratios if item.to == INT8), None)
-    told = f"{row.median_ms.value:.3g}" + ("" if ratio is None else f"  ({ratio:.2f} x)")
+    told = milliseconds(row.median_ms.value) + ("" if ratio is None else f"  ({ratio:.2f} x)")
     return f"{told}, wrong" if row.right is False else told
-
-
-def _colour_of(case: CaseResult, row: ContenderResult) -> str:
-    return row.precision if row.name in case.ours else "muted"

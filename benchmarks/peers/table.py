@@ -73,6 +73,11 @@ def _goals(goals: Sequence[GoalResult]) -> list[str]:
     return grid(("goal", "ratio", "verdict"), rows)
 
 
+def milliseconds(value: float) -> str:
+    """A time with three digits or all before the point."""
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+
+
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """A Markdown table; all columns but the first to the right."""
     ruler = ["---", *["--:"] * (len(head) - 1)]
@@ -106,7 +111,7 @@ def _row(case: CaseResult, row: ContenderResult) -> list[str]:
     return [
         title,
         row.precision,
-        DASH if row.median_ms.value is None else f"{row.median_ms.value:.4g}",
+        DASH if row.median_ms.value is None else milliseconds(row.median_ms.value),
         _ratio(ratios.get(INT8)),
         _ratio(ratios.get(FP32)),
         _agreement(case, row),

@@ -113,6 +113,7 @@ def _open_on_cpu(
 def _open_on_gpu(bundle: Bundle, part: str, admitted: Admitted, gpu: GpuOptions) -> Session:
     """The built engine, by the library that may load it (rules E5, E6)."""
     from jetlift.runtime.session.tensorrt import TensorRTSession
+    from jetlift.runtime.session.trt_layers import LayerSession
 
     settings = admitted.passport.settings
     library: dict[str, Library] = {
@@ -126,7 +127,8 @@ def _open_on_gpu(bundle: Bundle, part: str, admitted: Admitted, gpu: GpuOptions)
             expected=f"One of {', '.join(library)} for this target",
             do="Build it again with: jetlift build",
         )
-    return TensorRTSession.from_engine(
+    kind = LayerSession if gpu.layers else TensorRTSession
+    return kind.from_engine(
         admitted.path,
         library=library[admitted.library],
         part=bundle.part(part)[1],

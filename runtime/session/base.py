@@ -56,11 +56,13 @@ class GpuOptions:
         mapped: Let the GPU use the host's memory in place, without copies; meant for boards, where
             both are one memory.
         overlap: Let a second run be submitted while one is under way, at twice the memory.
+        layers: Time each layer, which makes runs slower: a `LayerSession` (trt_layers.py).
     """
 
     cuda_graph: bool = False
     mapped: bool = False
     overlap: bool = False
+    layers: bool = False
 
 
 class Session(Protocol):

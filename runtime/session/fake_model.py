@@ -26,6 +26,20 @@ _NUMPY = {
 }  # fmt: skip
 
 
+class ILogger:
+    """Base of loggers."""
+
+    INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = range(5)
+
+
+class IOutputAllocator:
+    """Base of output allocators."""
+
+
+class IProfiler:
+    """Base of what layers are reported to."""
+
+
 @dataclass(frozen=True)
 class FakeTensor:
     """An input or output of a fake engine.
@@ -64,6 +78,7 @@ class FakeModel:
         shapes: From input shapes, and values of inputs on the host, to output shapes. What it
             raises as ValueError, TensorRT refuses.
         plan: The engine file's content.
+        layers: Names and milliseconds that a profiler is told of each run.
     """
 
     inputs: tuple[FakeTensor, ...]
@@ -71,3 +86,4 @@ class FakeModel:
     compute: Callable[[Mapping[str, Array]], Mapping[str, Array]]
     shapes: Callable[[Mapping[str, Shape], Mapping[str, Array]], Mapping[str, Shape]]
     plan: bytes = b"a fake engine"
+    layers: tuple[tuple[str, float], ...] = (("/fc/MatMul + /fc/Add", 0.75), ("Reformat", 0.25))

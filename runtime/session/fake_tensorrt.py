@@ -15,7 +15,14 @@ import numpy as np
 
 from jetlift.runtime.errors import EngineLibraryError
 from jetlift.runtime.session.fake_cuda import Misuse, Op
-from jetlift.runtime.session.fake_model import DataType, TensorIOMode, TensorLocation
+from jetlift.runtime.session.fake_model import (
+    DataType,
+    ILogger,
+    IOutputAllocator,
+    IProfiler,
+    TensorIOMode,
+    TensorLocation,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,16 +34,6 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _SCRATCH_BYTES = 1024
-
-
-class ILogger:
-    """Base of loggers."""
-
-    INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = range(5)
-
-
-class IOutputAllocator:
-    """Base of output allocators."""
 
 
 class FakeLibrary:
@@ -52,7 +49,7 @@ class FakeLibrary:
     """
 
     __name__ = "fake_tensorrt"
-    ILogger, IOutputAllocator = ILogger, IOutputAllocator
+    ILogger, IOutputAllocator, IProfiler = ILogger, IOutputAllocator, IProfiler
     DataType, TensorLocation, TensorIOMode = DataType, TensorLocation, TensorIOMode
 
     def __init__(self, device: FakeDevice, model: FakeModel, *, version: str = "0") -> None:
@@ -206,6 +203,7 @@ class IExecutionContext:
     def __init__(self, library: FakeLibrary, engine: ICudaEngine) -> None:
         self._library, self._engine, self._model = library, engine, library.model
         self.active_optimization_profile = 0
+        self.profiler: Any = None
         self._bound = _Bound()
         self._settled = False
         self._scratch = Held(library, _SCRATCH_BYTES)
@@ -287,6 +285,10 @@ class IExecutionContext:
         if late and not self._place(stream):
             return False
         self._queue(stream)
+        if self.profiler is not None:  # enqueue_emits_profile is on unless it is turned off
+            stream.run_until(stream.issued)
+            for name, time_ms in self._model.layers:
+                self.profiler.report_layer_time(name, time_ms)
         return True
 
     def _queue(self, stream: FakeStream) -> None:

@@ -113,6 +113,15 @@ class Runner:
             self._take(taken, f"take an allocator for {name}")
         return shape
 
+    def count_layers(self, profiler: Any) -> None:  # noqa: ANN401
+        """Have each run report its layers' times to an IProfiler (rules L1, L2 of trt_layers.py).
+
+        Raises:
+            EngineLibraryError: TensorRT refuses it.
+        """
+        with failures(self._trt, "count layers"):
+            self._context.profiler = profiler
+
     def enqueue(self, slot: Slot, stream: Stream) -> None:
         """Queue the computation, as a graph from the second time on where wanted (rule X3).
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from jetlift.benchmarks import bench_budget, report
-from jetlift.runtime.budget import refuse_missed
+from jetlift.benchmarks.more import More
+from jetlift.cli.verdicts import VerdictFiles, conclude
+from jetlift.runtime.budget import reasons_of, refuse_missed
 from jetlift.runtime.budget_form import BudgetFile, BudgetVerdict, Head, Limit, Limits
 from jetlift.runtime.errors import GateError
 from jetlift.runtime.figure import Figure
@@ -83,6 +85,50 @@ def test_a_cold_start_is_the_judged_variant_s(record: Record) -> None:
     assert "--cold-starts" in value(judged(record, limits), "cold_start_s").reason
     failed = replace(record, not_done=(NotDone("main", "int8", "cold start", "it hung"),))
     assert value(judged(failed, limits), "cold_start_s").reason == "it hung"
+
+
+def test_a_limit_on_cold_starts_asks_for_them() -> None:
+    budget = BudgetFile(Head("door"), Limits(cold_start_s=5.0))
+    asked = bench_budget.asked_more(More(), budget)
+    assert asked.words() == ["--cold-starts", "5"]
+    assert asked.cold_starts_why == ", which budget door limits"
+    given = More(cold_starts=2)
+    assert bench_budget.asked_more(given, budget) is given
+    plain = More()
+    assert bench_budget.asked_more(plain, None) is plain
+    assert bench_budget.asked_more(plain, BudgetFile(Head("door"), WIDE)) is plain
+
+
+def noisy(record: Record, variant: str) -> Record:
+    results = tuple(replace(item, noisy=item.variant == variant) for item in record.results)
+    return replace(record, results=results)
+
+
+def test_a_verdict_says_that_it_was_judged_on_noise(
+    record: Record, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    budget = BudgetFile(Head("a-budget"), WIDE)
+    loud = bench_budget.held(noisy(record, "int8"), budget, device=None, power_mode=None)
+    verdict = loud.budget
+    assert verdict is not None
+    assert verdict.met
+    assert verdict.noisy == ("main int8",)
+    conclude(loud, verdict, VerdictFiles(tmp_path / "junit.xml", tmp_path / "summary.md"))
+    told = (
+        " ".join(capsys.readouterr().err.split()),
+        report.render_html(loud),
+        report.render_markdown(loud),
+        (tmp_path / "junit.xml").read_text("utf-8"),
+        (tmp_path / "summary.md").read_text("utf-8"),
+    )
+    assert all("Judged on a noisy measurement: main int8." in text for text in told)
+    assert all("met, judged on a noisy measurement" in text for text in told[1:])
+
+
+def test_noise_beside_what_is_judged_is_not_the_verdict_s(record: Record) -> None:
+    verdict = judged(noisy(record, "fp32"), WIDE)
+    assert verdict.noisy == ()
+    assert not any("noisy" in reason for reason in reasons_of(verdict))
 
 
 def test_what_a_benchmark_cannot_tell_is_missing(record: Record) -> None:

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jetlift.benchmarks import peers_bench
-from jetlift.benchmarks.peers import chart, form, goals, run, table
+from jetlift.benchmarks.peers import chart, environments, form, goals, run, table
 from jetlift.benchmarks.peers.agreement import agreement, edits, words_of
 from jetlift.benchmarks.peers.cases import CASES, FP32, INT8, Case, Contender, Place
 from jetlift.benchmarks.peers.contender import INSTALL, ContenderProcess, Way
@@ -423,3 +423,15 @@ def test_a_missed_goal_is_named_and_ends_with_1(measured, tmp_path, capsys, monk
     monkeypatch.setattr(peers_bench, "run_model", lambda *_: [measured])
     assert peers_bench.main(["--only", "padim", "-o", str(tmp_path)]) == 1
     assert "Missed: a billion times as fast" in capsys.readouterr().err
+
+
+def test_environments_are_listed_where_they_could_be_made(tmp_path):
+    made = {
+        "empty": environments.Environment(("here",), ("pip",)),
+        "broken": environments.Environment(("gone",), ("./no-such-folder",)),
+    }
+    assert environments.make(tmp_path / "all", sys.executable, made) == ["broken"]
+    listed = (tmp_path / "all" / "pythons.txt").read_text(encoding="utf-8")
+    assert listed == f"here={tmp_path / 'all' / 'empty' / 'bin' / 'python'}\n"
+    assert environments.make(tmp_path / "none", str(tmp_path / "no"), made) == ["empty", "broken"]
+    assert environments.main([]) == 2

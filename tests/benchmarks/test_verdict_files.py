@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -14,6 +15,51 @@ from jetlift.runtime.errors import StorageError, UsageError
 from jetlift.runtime.figure import Figure
 
 UTC = "2026-01-02T03:04:05Z"
+
+# The facts of a schema that says what Jenkins reads (MIT licence; read, not shipped):
+# jenkinsci/xunit-plugin@031e285ef3b60dee7aaf36e9096d7dcd95ffae83:src/main/resources/org/jenkinsci/
+# plugins/xunit/types/model/xsd/junit-10.xsd
+# Per element: attributes that must be there, those that may be, and the children.
+FACTS: dict[str, tuple[set[str], set[str], set[str]]] = {
+    "testsuites": (set(), {"name", "time", "tests", "failures", "errors"}, {"testsuite"}),
+    "testsuite": (
+        {"name", "tests", "failures", "errors"},
+        {"group", "time", "skipped", "timestamp", "hostname", "id", "package", "file", "log",
+         "url"},
+        {"testsuite", "properties", "testcase", "system-out", "system-err"},
+    ),
+    "testcase": (
+        {"name"},
+        {"time", "classname", "group"},
+        {"skipped", "error", "failure", "rerunFailure", "rerunError", "flakyFailure", "flakyError",
+         "system-out", "system-err"},
+    ),
+    "failure": (set(), {"type", "message"}, set()),
+    "skipped": (set(), {"type", "message"}, set()),
+    "system-out": (set(), set(), set()),
+}  # fmt: skip
+WITHOUT_TEXT = ("testsuites", "testsuite", "testcase")
+SECONDS = re.compile(r"(([0-9]{0,3},)*[0-9]{3}|[0-9]{0,3})*(\.[0-9]*)?")
+
+
+def wrong_by_the_schema(root: ET.Element) -> list[str]:
+    """What the schema would refuse."""
+    wrong = [] if root.tag == "testsuites" else ["the root is no testsuites"]
+    for element in root.iter():
+        if element.tag not in FACTS:
+            wrong.append(f"no such element: {element.tag}")
+            continue
+        needed, allowed, children = FACTS[element.tag]
+        names = set(element.attrib)
+        wrong += [f"{element.tag} lacks {name}" for name in needed - names]
+        wrong += [f"{element.tag} has {name}" for name in names - needed - allowed]
+        wrong += [f"{child.tag} in {element.tag}" for child in element if child.tag not in children]
+        beside = [element.text, *(child.tail for child in element)]
+        if element.tag in WITHOUT_TEXT and any((text or "").strip() for text in beside):
+            wrong.append(f"text in {element.tag}")
+        if element.tag != "testcase" and not SECONDS.fullmatch(element.get("time", "")):
+            wrong.append(f"{element.tag} took {element.get('time')}")
+    return wrong
 
 
 def verdict(name: str = "door", reason: str = "no sensor") -> BudgetVerdict:
@@ -56,7 +102,25 @@ def test_junit_has_a_case_per_line_and_the_counts_agree(tmp_path: Path) -> None:
 def test_whatever_is_named_the_file_is_xml(name: str, reason: str) -> None:
     text = verdict_files.junit(verdict(name, reason), model=name, measured_utc=UTC)
     # A lone surrogate is no text that a file could hold, and is replaced like other non-characters.
-    assert len(ET.fromstring(text.encode())[0]) == 5  # noqa: S314
+    root = ET.fromstring(text.encode())  # noqa: S314
+    assert len(root[0].findall("testcase")) == 5
+    assert wrong_by_the_schema(root) == []
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "told"),
+    [
+        (' name="jetlift budget door"', "", "testsuite lacks name"),
+        ("<skipped ", "<skip ", "no such element: skip"),
+        ('time="0" timestamp', 'time="soon" timestamp', "testsuite took soon"),
+        ("<testcase ", '<testcase line="3" ', "testcase has line"),
+    ],
+)
+def test_the_check_itself_finds_what_the_schema_refuses(good: str, bad: str, told: str) -> None:
+    text = verdict_files.junit(verdict(), model="minilm", measured_utc=UTC)
+    assert good in text
+    root = ET.fromstring(text.replace(good, bad).encode())  # noqa: S314
+    assert told in wrong_by_the_schema(root)
 
 
 def test_a_summary_is_appended(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ BenchBudgetOption = Annotated[
 
 LayersFlag = Annotated[
     bool,
-    typer.Option("--layers", help="Time each layer as well, in a run of its own (OpenVINO)."),
+    typer.Option("--layers", help="Time each layer as well, in a run of its own."),
 ]
 
 

@@ -21,6 +21,7 @@ from jetlift.runtime.session import GpuOptions, cuda, open_session, tensorrt
 from jetlift.runtime.session.fake_cuda import FakeDevice
 from jetlift.runtime.session.fake_model import FakeModel, FakeTensor
 from jetlift.runtime.session.fake_tensorrt import FakeLibrary
+from jetlift.runtime.session.trt_layers import LayerSession
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -161,6 +162,16 @@ def test_options_reach_the_session(bundle: Bundle, host: Host, machine: Any) -> 
     calls = set(machine.device.log)
     assert {"launch", "wait"} <= calls
     assert not {"copy_in", "copy_out"} & calls
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_session_that_counts_layers(bundle: Bundle, host: Host) -> None:
+    built(bundle, host, "gpu", "tensorrt")
+    options = GpuOptions(layers=True)
+    with open_session(bundle, "mlp", "fp32", target="gpu", gpu=options) as session:
+        assert isinstance(session, LayerSession)
+        session.run(FEEDS)
+        assert list(session.take_layers()) == [name for name, _ in MODEL.layers]
 
 
 def test_an_engine_of_another_graph_is_refused_by_its_tensors(
