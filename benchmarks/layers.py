@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import statistics
 import sys
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,9 +28,10 @@ from jetlift.runtime.feeds import random_feeds
 from jetlift.runtime.figure import Figure
 from jetlift.runtime.layer_form import LayerTime
 from jetlift.runtime.scenario_form import NotDone
+from jetlift.runtime.session.openvino_split import PART, declared
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from jetlift.benchmarks.measure import Feeds
@@ -127,13 +129,14 @@ def time_layers(job: LayersJob) -> LayersAnswer:
         found = _by_openvino(job, path, feeds)
     else:
         found = _by_tensorrt(job, bundle, feeds, counts)
+    parts = _parts_of(found.nodes.values())
     layers = (
         LayerTime(
             name=name,
             kind=found.kinds[name],
             nodes=found.nodes.get(name, ()),
             time_ms=round(statistics.median(own), 5),
-            operations=_counted(found.nodes.get(name, ()), counts),
+            operations=_counted(found.nodes.get(name, ()), counts, parts),
         )
         for name, own in found.times.items()
     )
@@ -234,12 +237,20 @@ def _operations(path: Any, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, f
     return {row.name: row.operations for row in count(model, shapes).nodes}
 
 
-def _counted(nodes: tuple[str, ...], counts: Mapping[str, float] | None) -> Figure:
+def _parts_of(layers: Iterable[tuple[str, ...]]) -> Mapping[str, int]:
+    """Into how many products of like width a node was taken apart, where it was."""
+    named = {name for nodes in layers for name in nodes if PART in name}
+    return Counter(declared(name) for name in {name.split("/WithoutBiases")[0] for name in named})
+
+
+def _counted(
+    nodes: tuple[str, ...], counts: Mapping[str, float] | None, parts: Mapping[str, int]
+) -> Figure:
     """Rule Y2."""
     if counts is None:
         return Figure.missing("onnx is not installed, which counts operations")
-    plain = {name.split("/WithoutBiases")[0] for name in nodes}
-    known = [counts[name] for name in plain if name in counts]
+    names = dict.fromkeys(map(declared, nodes))
+    known = [counts[name] / parts.get(name, 1) for name in names if name in counts]
     if not known:
         return Figure.missing("the library names no node of the graph as this layer's")
     return Figure(sum(known))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from jetlift.engines.receipt import Built, Layer, receipt
 from jetlift.runtime.session.openvino import OpenVINOSession, executed_layers, failures
+from jetlift.runtime.session.openvino_split import declared
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -71,4 +72,4 @@ def _plain(name: str) -> str:
     """A node's name as the ONNX graph has it."""
     for suffix in _SUFFIXES:
         name = name.removesuffix(suffix)
-    return name
+    return declared(name)

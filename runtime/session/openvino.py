@@ -40,6 +40,7 @@ from jetlift.runtime.session.common import SessionBase, check_threads, in_place,
 from jetlift.runtime.session.openvino_first import make_first_tensor
 from jetlift.runtime.session.openvino_fusible import fusible
 from jetlift.runtime.session.openvino_ports import fixed_shapes, specs_of
+from jetlift.runtime.session.openvino_split import unsplit
 from jetlift.runtime.session.openvino_steps import settings_for
 from jetlift.runtime.session.openvino_unsigned import count_from_zero
 
@@ -250,7 +251,7 @@ def read_onnx(path: Path | str) -> Any:  # noqa: ANN401
         model = reader.convert(reader.load(str(path)))
     if not model.outputs:  # an empty file is a valid protobuf
         raise EngineLibraryError(f"{path} holds no graph", expected="An ONNX graph with an output")
-    return fusible(count_from_zero(model))
+    return unsplit(fusible(count_from_zero(model)))
 
 
 @contextlib.contextmanager

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from jetlift.runtime.session.openvino import OpenVINOSession, executed_layers, read_onnx
+from jetlift.runtime.session.openvino_split import declared
 from jetlift.runtime.session.openvino_steps import settings_for
 
 pytest.importorskip("openvino")
@@ -168,3 +170,81 @@ def test_attention_of_one_query_alone_is_not_fused(tmp_path, queries, is_step):
 
 def test_a_graph_without_attention_has_no_settings(tmp_path):
     assert settings_for(read_onnx(gelu_net(tmp_path / "net.onnx", 0.5))) == {}
+
+
+def joint_net(path: Path, *, int8: bool, shift: bool, masked: bool) -> Path:
+    """Attention with a joint product of query, key and value, and a mask that hides nothing."""
+    random = np.random.default_rng(5)
+    node = helper.make_node
+    weights = random.normal(0, 0.3, (WIDTH, 3 * WIDTH)).astype(np.float32)
+    nodes, constants = [], {"sizes": np.full(3, WIDTH, np.int64)}
+    if int8:
+        scale = (np.abs(weights).max(axis=0) / 127).astype(np.float32)
+        constants |= {"steps": np.round(weights / scale).astype(np.int8), "by": scale,
+                      "zeros": np.zeros(3 * WIDTH, np.int8)}  # fmt: skip
+        constants |= {"x_by": np.float32(0.03), "x_zero": np.int8(0)}
+        nodes += [node("DequantizeLinear", ["steps", "by", "zeros"], ["w"], axis=1),
+                  node("QuantizeLinear", ["x", "x_by", "x_zero"], ["x_steps"]),
+                  node("DequantizeLinear", ["x_steps", "x_by", "x_zero"], ["given"])]  # fmt: skip
+    else:
+        constants["w"] = weights
+        nodes += [node("Identity", ["x"], ["given"])]
+    nodes += [node("MatMul", ["given", "w"], ["joint"], name="joint")]
+    if shift:
+        constants["shift"] = random.normal(size=3 * WIDTH).astype(np.float32)
+        nodes += [node("Add", ["joint", "shift"], ["shifted"])]
+    nodes += [
+        node("Split", ["shifted" if shift else "joint", "sizes"], ["q0", "k0", "v0"], axis=-1)
+    ]
+    for name in "qkv":
+        constants[f"{name}_bias"] = random.normal(size=WIDTH).astype(np.float32)
+        nodes += [node("Add", [f"{name}0", f"{name}_bias"], [name])]
+    nodes += [node("Transpose", ["k"], ["kt"], perm=[0, 2, 1]), node("MatMul", ["q", "kt"], ["s"])]
+    scores = "s"
+    if masked:
+        constants |= {"all": np.ones((1, ROWS, 1), bool), "end": np.array([ROWS, ROWS], np.int64)}
+        constants |= {"none": np.float32(0), "lots": np.float32(-1e9)}
+        constants |= {"first": np.array([0], np.int64)}
+        nodes += [node("Shape", ["x"], ["shape"]), node("Gather", ["shape", "first"], ["batch"]),
+                  node("Concat", ["batch", "end"], ["wide"], axis=0),
+                  node("Expand", ["all", "wide"], ["passes"]),
+                  node("Where", ["passes", "none", "lots"], ["mask"]),
+                  node("Add", ["s", "mask"], ["hidden"])]  # fmt: skip
+        scores = "hidden"
+    nodes += [node("Softmax", [scores], ["p"], axis=-1), node("MatMul", ["p", "v"], ["y"])]
+    return write(path, nodes, constants, ["batch", ROWS, WIDTH])
+
+
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("shift", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_joint_product_is_taken_apart_and_the_values_stay(tmp_path, int8, shift, masked):
+    path = joint_net(tmp_path / "net.onnx", int8=int8, shift=shift, masked=masked)
+    x = np.random.default_rng(1).normal(size=(2, ROWS, WIDTH)).astype(np.float32)
+    kinds = [node.get_type_name() for node in read_onnx(path).get_ordered_ops()]
+    assert not {"Split", "VariadicSplit", "Select"} & set(kinds)
+    with OpenVINOSession.from_onnx(path) as session:
+        got = session.run({"x": x})["y"]
+        layers = executed_layers(session.compiled)
+    wanted = ort.InferenceSession(path).run(None, {"x": x})[0]
+    np.testing.assert_allclose(
+        got, wanted, rtol=0.05 if int8 else 1e-4, atol=0.05 if int8 else 1e-4
+    )
+    named = {declared(name) for layer in layers for name in layer.nodes}
+    assert "joint" in named
+
+
+def test_a_mask_that_hides_something_stays(tmp_path):
+    path = joint_net(tmp_path / "net.onnx", int8=False, shift=False, masked=True)
+    model = onnx.load(path)
+    (hides,) = (it for it in model.graph.initializer if it.name == "all")
+    some = np.ones((1, ROWS, 1), bool)
+    some[0, 2] = False
+    hides.CopyFrom(numpy_helper.from_array(some, "all"))
+    onnx.save(model, path)
+    assert "Select" in [node.get_type_name() for node in read_onnx(path).get_ordered_ops()]
+
+
+@pytest.mark.parametrize("name", ["joint", "joint/part.2", "joint/part.11/WithoutBiases"])
+def test_a_part_is_called_after_its_node(name):
+    assert declared(name) == "joint"
