@@ -136,7 +136,7 @@ def time_layers(job: LayersJob) -> LayersAnswer:
             kind=found.kinds[name],
             nodes=found.nodes.get(name, ()),
             time_ms=round(statistics.median(own), 5),
-            operations=_counted(found.nodes.get(name, ()), counts, parts),
+            operations=_counted(_heavy(found, name), counts, parts),
         )
         for name, own in found.times.items()
     )
@@ -235,6 +235,11 @@ def _operations(path: Any, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, f
     except MissingPackageError:
         return None
     return {row.name: row.operations for row in count(model, shapes).nodes}
+
+
+def _heavy(found: _Found, name: str) -> tuple[str, ...]:
+    """Nodes whose operations are a layer's; what is added behind a product bears its name too."""
+    return () if found.kinds[name].startswith("Eltwise") else found.nodes.get(name, ())
 
 
 def _parts_of(layers: Iterable[tuple[str, ...]]) -> Mapping[str, int]:

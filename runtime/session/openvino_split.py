@@ -11,7 +11,9 @@ Rules:
         everywhere and is then zero, and is no larger than the scores. Where the batch is open, that
         is known only if nothing else is: the model's inputs have one open axis together.
     J3  Parts are named NODE/part.N after the product's ONNX node; `declared` takes that off again.
-    J4  It is the same arithmetic; the file is not touched.
+    J4  Constants that are added to a product or multiply it bear the product's name from here on:
+        what becomes one layer is called after its last node, and is to be found by its product.
+    J5  It is the same arithmetic; the file is not touched.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ _ADDED = re.compile(rf"(?:{PART}\d+)?(?:/WithoutBiases)?$")
 
 
 def unsplit(model: Any) -> Any:  # noqa: ANN401 - the library ships no types
-    """The model, changed in place (rules J1 to J4)."""
+    """The model, changed in place (rules J1 to J5)."""
     simple = sum(axis.is_dynamic for it in model.inputs for axis in it.get_partial_shape()) <= 1
     for node in model.get_ordered_ops():
         kind = node.get_type_name()
@@ -43,6 +45,9 @@ def unsplit(model: Any) -> Any:  # noqa: ANN401 - the library ships no types
         elif kind == "Select" and simple:
             _unmask(node)
     model.validate_nodes_and_infer_types()
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "MatMul" and _columns_of(node.input_value(1).get_node()):
+            _name_what_follows(node)
     return model
 
 
@@ -76,9 +81,19 @@ def _unsplit(split: Any) -> None:  # noqa: ANN401
             part = ops.add(part, ops.constant(_cut(shift, chosen)))
             part.set_friendly_name(name)
         split.output(number).replace(part.output(0))
-        bias = [it.get_node() for it in part.output(0).get_target_inputs()]
-        if len(bias) == 1 and bias[0].get_type_name() == "Add":
-            bias[0].set_friendly_name(name)  # of the two that become one layer, this name stays
+
+
+def _name_what_follows(product: Any) -> None:  # noqa: ANN401
+    """Rule J4."""
+    name, node = product.get_friendly_name().removesuffix("/WithoutBiases"), product
+    while _only_reader(node):
+        (target,) = node.output(0).get_target_inputs()
+        node = target.get_node()
+        if node.get_type_name() not in {"Add", "Multiply"}:
+            return
+        if all(_value(node.input_value(number).get_node()) is None for number in range(2)):
+            return
+        node.set_friendly_name(name)
 
 
 def _product_before(split: Any) -> tuple[Any, Array | None]:  # noqa: ANN401
@@ -174,15 +189,18 @@ def _cut(content: Array, chosen: slice) -> Array:
 
 
 def _value(node: Any) -> Array | None:  # noqa: ANN401
-    """What a node holds, where it is a constant, reshaped or converted to float32."""
+    """What a node holds, where it is a constant: reshaped, multiplied, converted to float32."""
     kind = node.get_type_name()
     if kind == "Constant":
         return np.asarray(node.data)
-    if kind not in {"Reshape", "Convert"}:
+    if kind not in {"Reshape", "Convert", "Multiply"}:
         return None
     inner = _value(node.input_value(0).get_node())
     if inner is None or kind == "Convert":
         return None if inner is None else inner.astype(np.float32)
+    if kind == "Multiply":
+        other = _value(node.input_value(1).get_node())
+        return None if other is None else np.asarray(inner * other)
     return inner.reshape(list(node.output(0).get_shape()))
 
 
