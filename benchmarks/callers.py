@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from jetlift.runtime.clock import Clock
 
-_WARMUP_RUNS = 3
+_WARMUP_RUNS, _LOOK_S = 3, 0.1
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,9 @@ def call_together(
     with ThreadPoolExecutor(len(callers)) as pool:
         try:
             futures = [pool.submit(caller.work) for caller in callers]
+            # An interrupt just before a wait without end would be noticed at its end alone.
+            while wait(futures, _LOOK_S).not_done:
+                pass
             errors = [future.exception() for future in futures]
         finally:  # an interrupt of this thread ends the others too
             race.end()

@@ -111,14 +111,19 @@ def test_run_makes_a_film_of_an_orbit_and_pictures_of_a_file(bundle, tmp_path):
     film = cv2.VideoCapture(str(out / "annotated.mp4"))
     assert film.get(cv2.CAP_PROP_FRAME_COUNT) == 3
     film.release()
-    arrays = np.load(out / "results.npz")
+    arrays = arrays_of(out)
     assert arrays["depth"].shape == (3, 12, 20)
     outside = ["run", folder, "orbit:3", "--part", "field", "-o", str(tmp_path / "field")]
     done = runner.invoke(app, [*outside, "--allow-random"])
     assert done.exit_code == 0, done.output
-    again = np.load(tmp_path / "field" / "results.npz")
+    again = arrays_of(tmp_path / "field")
     np.testing.assert_allclose(again["opacity"], arrays["opacity"], atol=1e-4)
     np.testing.assert_allclose(again["depth"], arrays["depth"], atol=1e-3)
+
+
+def arrays_of(folder):
+    with np.load(folder / "results.npz") as archive:
+        return dict(archive)
 
 
 def test_a_file_of_poses_gives_pictures(bundle, trained, tmp_path):
