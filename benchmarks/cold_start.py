@@ -57,16 +57,7 @@ def cold_start(subject: Subject, starts: int) -> ColdStart:
 
 
 def _once(subject: Subject) -> ColdStartAnswer:
-    job = ColdStartJob(
-        job="cold start",
-        bundle=str(subject.bundle.folder),
-        part=subject.part,
-        variant=subject.variant,
-        target=subject.target,
-        threads=subject.threads,
-        seed=subject.seed,
-        started_s=time.monotonic(),
-    )
+    job = ColdStartJob(job="cold start", **subject.fields(), started_s=time.monotonic())
     return measure.run_child(job, ColdStartAnswer, limit_s=_LIMIT_S, worker=COLD_WORKER)
 
 

@@ -45,26 +45,10 @@ _TOLD_BY = ("openvino", "tensorrt", "tensorrt_lean", "tensorrt_rtx")
 
 
 @dataclass(frozen=True)
-class LayersJob:
-    """One variant whose layers are to be timed.
-
-    Attributes:
-        job: Says which job this is.
-        bundle: The bundle's folder.
-        part: Name of the part.
-        variant: Name of the variant.
-        threads: Threads to compute with, or None for the library's choice.
-        seed: Seed of the random inputs.
-        target: Target of the engine.
-    """
+class LayersJob(measure.OfAVariant):
+    """One variant whose layers are to be timed."""
 
     job: Literal["layers"]
-    bundle: str
-    part: str
-    variant: str
-    threads: int | None
-    seed: int
-    target: str
 
 
 @dataclass(frozen=True)
@@ -111,7 +95,7 @@ def _timed(
     if library not in _TOLD_BY:
         raise UsageError(f"{library} was not asked", expected=f"One of {', '.join(_TOLD_BY)}")
     folder = str(bundle.folder)
-    job = LayersJob("layers", folder, result.part, result.variant, threads, seed, target)
+    job = LayersJob("layers", folder, result.part, result.variant, target, threads, seed)
     return measure.run_child(job, LayersAnswer, limit_s=_LIMIT_S, worker=_WORKER).layers
 
 

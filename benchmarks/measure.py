@@ -19,7 +19,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -53,8 +53,8 @@ _SHOWN_STDERR_CHARS = 400
 
 
 @dataclass(frozen=True)
-class VariantJob:
-    """Measure one variant of one part.
+class OfAVariant:
+    """A job about one variant of one part; others add what they need to know.
 
     Attributes:
         job: Says which job this is.
@@ -63,32 +63,30 @@ class VariantJob:
         variant: Name of the variant.
         target: Target of the engine.
         threads: Threads to compute with, or None for the library's choice.
-        rules: When to stop.
         seed: Seed of the random inputs.
-        samples: A file that `save_samples` wrote, or None for random inputs.
     """
 
-    job: Literal["variant"]
+    job: str
     bundle: str
     part: str
     variant: str
     target: str
     threads: int | None
-    rules: StopRules
     seed: int
+
+
+@dataclass(frozen=True)
+class VariantJob(OfAVariant):
+    """Measure one variant, one run after another.
+
+    Attributes:
+        rules: When to stop.
+        samples: A file that `save_samples` wrote, or None for random inputs.
+    """
+
+    job: Literal["variant"]
+    rules: StopRules
     samples: str | None
-
-
-class OfAVariant(Protocol):
-    """Any job about one variant of one part, as those of more_jobs.py are."""
-
-    @property
-    def part(self) -> str:
-        """Name of the part."""
-
-    @property
-    def variant(self) -> str:
-        """Name of the variant."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,7 @@ def patience_s(rules: StopRules) -> float:
 
 
 def run_child(
-    job: VariantJob | PeakJob | OfAVariant,
+    job: OfAVariant | PeakJob,
     answer: type[T],
     *,
     limit_s: float,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from jetlift.benchmarks import measure
 from jetlift.benchmarks.batches import batch_of, largest_batch, shapes_at
@@ -131,6 +131,10 @@ class Subject:
     threads: int | None
     seed: int
 
+    def fields(self) -> dict[str, Any]:
+        """What every job about it says of it; see measure.OfAVariant."""
+        return vars(self) | {"bundle": str(self.bundle.folder)}
+
 
 @dataclass
 class Found:
@@ -194,12 +198,7 @@ def _point(more: More, subject: Subject, batch: int, callers: int) -> SweepPoint
     shapes_at(subject.bundle.part(subject.part)[1], batch)  # A3
     job = SweepJob(
         job="sweep",
-        bundle=str(subject.bundle.folder),
-        part=subject.part,
-        variant=subject.variant,
-        target=subject.target,
-        threads=subject.threads,
-        seed=subject.seed,
+        **subject.fields(),
         batch=batch,
         callers=callers,
         seconds=more.sweep_seconds,
@@ -207,18 +206,7 @@ def _point(more: More, subject: Subject, batch: int, callers: int) -> SweepPoint
     )
     limit_s = _PATIENCE_S + 3 * more.sweep_seconds
     answer = measure.run_child(job, SweepAnswer, limit_s=limit_s, worker=MORE_WORKER)
-    return SweepPoint(
-        part=subject.part,
-        variant=subject.variant,
-        batch=batch,
-        callers=callers,
-        runs=answer.runs,
-        p50_ms=answer.p50_ms,
-        p99_ms=answer.p99_ms,
-        throughput_per_s=answer.throughput_per_s,
-        rss_peak_bytes=answer.rss_peak_bytes,
-        how=answer.how,
-    )
+    return SweepPoint(subject.part, subject.variant, batch, callers, **vars(answer))
 
 
 def _scenario(more: More, subject: Subject, name: str) -> Scenario:
@@ -226,12 +214,7 @@ def _scenario(more: More, subject: Subject, name: str) -> Scenario:
     with tempfile.TemporaryDirectory(prefix="jetlift-loadgen-") as folder:  # A5
         job = ScenarioJob(
             job="scenario",
-            bundle=str(subject.bundle.folder),
-            part=subject.part,
-            variant=subject.variant,
-            target=subject.target,
-            threads=subject.threads,
-            seed=subject.seed,
+            **subject.fields(),
             name=name,  # type: ignore[arg-type] # one of SCENARIOS, as More makes sure
             seconds=more.scenario_seconds,
             batch=_batch(part, name),

@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from typing import Literal
 
+from jetlift.benchmarks.measure import OfAVariant
 from jetlift.runtime.record import Figure  # noqa: TC001 - jsonform reads the hints at run time
 from jetlift.runtime.scenario_form import ScenarioName  # noqa: TC001
 
@@ -17,17 +18,10 @@ COLD_WORKER = (sys.executable, "-m", "jetlift.benchmarks.cold_start_child")
 
 
 @dataclass(frozen=True)
-class SweepJob:
+class SweepJob(OfAVariant):
     """One combination of batch and callers.
 
     Attributes:
-        job: Says which job this is.
-        bundle: The bundle's folder.
-        part: Name of the part.
-        variant: Name of the variant.
-        target: Target of the engine.
-        threads: Threads to compute with, or None for the library's choice.
-        seed: Seed of the random inputs.
         batch: Items per run.
         callers: Threads that call at once.
         seconds: Longest time of the timed runs.
@@ -35,12 +29,6 @@ class SweepJob:
     """
 
     job: Literal["sweep"]
-    bundle: str
-    part: str
-    variant: str
-    target: str
-    threads: int | None
-    seed: int
     batch: int
     callers: int
     seconds: float
@@ -60,17 +48,10 @@ class SweepAnswer:
 
 
 @dataclass(frozen=True)
-class ScenarioJob:
+class ScenarioJob(OfAVariant):
     """One scenario of LoadGen.
 
     Attributes:
-        job: Says which job this is.
-        bundle: The bundle's folder.
-        part: Name of the part.
-        variant: Name of the variant.
-        target: Target of the engine.
-        threads: Threads to compute with, or None for the library's choice.
-        seed: Seed of the random inputs.
         name: The scenario.
         seconds: Least duration.
         batch: Items per run of the engine.
@@ -81,12 +62,6 @@ class ScenarioJob:
     """
 
     job: Literal["scenario"]
-    bundle: str
-    part: str
-    variant: str
-    target: str
-    threads: int | None
-    seed: int
     name: ScenarioName
     seconds: float
     batch: int
@@ -97,27 +72,14 @@ class ScenarioJob:
 
 
 @dataclass(frozen=True)
-class ColdStartJob:
+class ColdStartJob(OfAVariant):
     """One cold start.
 
     Attributes:
-        job: Says which job this is.
-        bundle: The bundle's folder.
-        part: Name of the part.
-        variant: Name of the variant.
-        target: Target of the engine.
-        threads: Threads to compute with, or None for the library's choice.
-        seed: Seed of the random inputs.
         started_s: CLOCK_MONOTONIC, which all processes share, just before the child was started.
     """
 
     job: Literal["cold start"]
-    bundle: str
-    part: str
-    variant: str
-    target: str
-    threads: int | None
-    seed: int
     started_s: float
 
 

@@ -77,7 +77,7 @@ def main() -> int:
     part = asked.part or next(iter(bundle.manifest.parts))
     rules = StopRules(time_limit_s=asked.time_limit_s)
     job = measure.VariantJob(
-        "variant", str(bundle.folder), part, asked.variant, asked.target, asked.threads, rules, 0,
+        "variant", str(bundle.folder), part, asked.variant, asked.target, asked.threads, 0, rules,
         None,
     )  # fmt: skip
     repeats: list[Repeat] = []

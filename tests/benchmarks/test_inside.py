@@ -108,7 +108,7 @@ def test_what_an_engine_folds_is_not_live() -> None:
 
 def test_a_measured_variant_says_where_its_memory_went(tmp_path: Path) -> None:
     bundle = tiny_bundle(tmp_path / "tiny", precisions=("fp32",))
-    job = VariantJob("variant", str(bundle.folder), "mlp", "fp32", "cpu", 1, FEW, 0, None)
+    job = VariantJob("variant", str(bundle.folder), "mlp", "fp32", "cpu", 1, 0, FEW, None)
     look = Reading(Figure(3), ONE, ONE)
     answer = worker.measure_variant(job, FakeProbe([look]))
     assert answer.gpu_time.compute_ms.reason == "no GPU computed"
@@ -126,7 +126,7 @@ def test_without_onnx_the_graph_s_figure_is_missing(
     import sys
 
     bundle = tiny_bundle(tmp_path / "tiny", precisions=("fp32",))
-    job = VariantJob("variant", str(bundle.folder), "mlp", "fp32", "cpu", 1, FEW, 0, None)
+    job = VariantJob("variant", str(bundle.folder), "mlp", "fp32", "cpu", 1, 0, FEW, None)
     answer = worker.measure_variant(job, FakeProbe([Reading(ONE, ONE, ONE)]))
     monkeypatch.setitem(sys.modules, "onnx", None)
     parts = with_graph(answer.memory, bundle, bundle.variant("mlp", "fp32"), answer).parts

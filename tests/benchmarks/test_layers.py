@@ -25,7 +25,7 @@ def test_layers_of_a_real_graph_have_times_and_operations(tmp_path: Path) -> Non
     bundle = tiny_bundle(tmp_path / "bundle")
     part, described = next(iter(bundle.manifest.parts.items()))
     variant = next(iter(described.variants))
-    job = LayersJob("layers", str(bundle.folder), part, variant, 1, 0, "cpu")
+    job = LayersJob("layers", str(bundle.folder), part, variant, "cpu", 1, 0)
     answer = measure.run_child(job, LayersAnswer, limit_s=120, worker=layers._WORKER)
     times = [layer.time_ms for layer in answer.layers]
     assert times == sorted(times, reverse=True)

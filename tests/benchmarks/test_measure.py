@@ -36,7 +36,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def _job(folder: Path, *, variant: str = "int8", part: str = "mlp") -> VariantJob:
-    return VariantJob("variant", str(folder), part, variant, "cpu", 1, FEW, 0, None)
+    return VariantJob("variant", str(folder), part, variant, "cpu", 1, 0, FEW, None)
 
 
 def _child(code: str) -> list[str]:
@@ -134,7 +134,7 @@ def test_ctrl_c_ends_the_child_too(bundle: Bundle, tmp_path: Path) -> None:
         "from jetlift.benchmarks import measure, stop\n"
         "rules = stop.StopRules()\n"
         "job = measure.VariantJob("
-        "'variant', sys.argv[1], 'mlp', 'int8', 'cpu', 1, rules, 0, None)\n"
+        "'variant', sys.argv[1], 'mlp', 'int8', 'cpu', 1, 0, rules, None)\n"
         f"child = [sys.executable, '-c', {_sleeper(pid_file)!r}]\n"
         "measure.run_child(job, measure.VariantAnswer, limit_s=300, worker=child)"
     )
@@ -213,7 +213,7 @@ def test_samples_come_back_as_they_were_saved(tmp_path: Path) -> None:
 def test_real_samples_are_fed_in_turn(bundle: Bundle, tmp_path: Path) -> None:
     file = tmp_path / "samples.npz"
     measure.save_samples(file, [{"x": np.full((2, 16), n, np.float32)} for n in range(3)])
-    job = VariantJob("variant", str(bundle.folder), "mlp", "fp32", "cpu", 1, FEW, 0, str(file))
+    job = VariantJob("variant", str(bundle.folder), "mlp", "fp32", "cpu", 1, 0, FEW, str(file))
     answer = worker.measure_variant(job, FakeProbe([Reading(Figure(1), Figure(1), Figure(1))]))
     assert answer.inputs[0].shape == (2, 16)
 
@@ -221,7 +221,7 @@ def test_real_samples_are_fed_in_turn(bundle: Bundle, tmp_path: Path) -> None:
 def test_a_sample_that_does_not_fit_is_refused(bundle: Bundle, tmp_path: Path) -> None:
     file = tmp_path / "samples.npz"
     measure.save_samples(file, [{"x": np.zeros((2, 5), np.float32)}])
-    job = VariantJob("variant", str(bundle.folder), "mlp", "fp32", "cpu", 1, FEW, 0, str(file))
+    job = VariantJob("variant", str(bundle.folder), "mlp", "fp32", "cpu", 1, 0, FEW, str(file))
     with pytest.raises(UsageError, match="Input x got"):
         measure.run_child(job, VariantAnswer, limit_s=PATIENCE_S)
 
