@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jetlift.runtime import atomic
 from jetlift.runtime.errors import MissingPackageError
 
 if TYPE_CHECKING:
@@ -190,3 +192,24 @@ def _for_page(svg: str, prefix: str, label: str) -> str:
     opening, rest = svg.split(">", 1)
     opening = re.sub(r' (?:width|height)="[^"]*"', "", opening)  # the page's column decides
     return f'{opening} role="img" aria-label="{escape(label)}">{rest}'
+
+
+def write_chart(path: Path, draw: Callable[[], str | None]) -> bool:
+    """Write a chart beside its table, where there is something to draw; whether it was written.
+
+    Without matplotlib a table is worth having all the same, so that is told. A chart of an earlier
+    run would not belong to this table and is removed.
+
+    Raises:
+        StorageError: The folder cannot be written.
+    """
+    chart = None
+    try:
+        chart = draw()
+    except MissingPackageError as error:
+        sys.stderr.write(f"No chart: {error}\n")
+    if chart is None:
+        path.unlink(missing_ok=True)
+        return False
+    atomic.write_bytes(path, chart.encode())
+    return True

@@ -28,6 +28,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jetlift.benchmarks.canvas import write_chart
 from jetlift.benchmarks.compare_run import Progress
 from jetlift.benchmarks.peers import goals
 from jetlift.benchmarks.peers.cases import CASES
@@ -38,7 +39,7 @@ from jetlift.benchmarks.peers.run import Request, run_model
 from jetlift.benchmarks.peers.table import CHART_NAME, to_markdown
 from jetlift.jetson import board
 from jetlift.runtime import atomic
-from jetlift.runtime.errors import JetliftError, MissingPackageError, UnknownNameError, UsageError
+from jetlift.runtime.errors import JetliftError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,20 +75,8 @@ def measure(request: Request, names: Sequence[str], progress: Progress) -> Peers
 
 def _write(out: Path, table: PeersTable) -> None:
     write_table(out, table)
-    chart = _chart(table)
-    if chart is not None:
-        atomic.write_bytes(out / CHART_NAME, chart.encode())
-    else:  # one of an earlier run would not belong to this table
-        (out / CHART_NAME).unlink(missing_ok=True)
-    atomic.write_bytes(out / MARKDOWN_NAME, to_markdown(table, chart=chart is not None).encode())
-
-
-def _chart(table: PeersTable) -> str | None:
-    try:
-        return to_svg(table)
-    except MissingPackageError as error:
-        sys.stderr.write(f"No chart: {error}\n")
-        return None
+    drawn = write_chart(out / CHART_NAME, lambda: to_svg(table))
+    atomic.write_bytes(out / MARKDOWN_NAME, to_markdown(table, chart=drawn).encode())
 
 
 def _parser() -> argparse.ArgumentParser:

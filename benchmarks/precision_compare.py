@@ -33,6 +33,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jetlift.benchmarks.canvas import write_chart
 from jetlift.benchmarks.compare_chart import to_svg
 from jetlift.benchmarks.compare_form import Table, read_table, write_table
 from jetlift.benchmarks.compare_request import Request
@@ -41,7 +42,7 @@ from jetlift.benchmarks.compare_table import CHART_NAME, to_markdown
 from jetlift.benchmarks.quantisers import METHODS
 from jetlift.runtime import atomic
 from jetlift.runtime.bundle import Bundle
-from jetlift.runtime.errors import JetliftError, MissingPackageError, UsageError
+from jetlift.runtime.errors import JetliftError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,22 +67,10 @@ def write(out: Path, comparisons: Sequence[Comparison]) -> str:
     """
     table = Table(importlib.metadata.version("jetlift"), tuple(comparisons))
     write_table(out, table)
-    chart = _chart(table)
-    if chart is not None:
-        atomic.write_bytes(out / CHART_NAME, chart.encode())
-    else:  # one of an earlier run would not belong to this table
-        (out / CHART_NAME).unlink(missing_ok=True)
-    text = to_markdown(table, chart=chart is not None)
+    drawn = write_chart(out / CHART_NAME, lambda: to_svg(table))
+    text = to_markdown(table, chart=drawn)
     atomic.write_bytes(out / MARKDOWN_NAME, text.encode())
     return text
-
-
-def _chart(table: Table) -> str | None:
-    try:
-        return to_svg(table)
-    except MissingPackageError as error:
-        sys.stderr.write(f"No chart: {error}\n")
-        return None
 
 
 def join(folders: Sequence[Path], out: Path) -> str:

@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from jetlift.runtime.session.openvino_nodes import content, inputs, only_reader, readers
+
 _ROW_BY_ROW = {
     "Add", "Subtract", "Multiply", "Divide", "Erf", "Gelu", "FakeQuantize", "Convert", "MatMul",
 }  # fmt: skip
@@ -59,9 +61,9 @@ def _unflattening(
     found, waiting, seen = [], [flattening], set()
     while waiting:
         node = waiting.pop()
-        if not _readers(node):
+        if not readers(node):
             return None
-        for reader in _readers(node):
+        for reader in readers(node):
             name = reader.get_name()
             if name in seen:
                 continue
@@ -98,11 +100,11 @@ def _works_by_row(node: Any, constants: set[str]) -> bool:  # noqa: ANN401
     kind = node.get_type_name()
     if kind not in _ROW_BY_ROW:
         return False
-    fixed = [port.get_node().get_name() in constants for port in _inputs(node)]
+    fixed = [port.get_node().get_name() in constants for port in inputs(node)]
     if kind == "MatMul":
         return fixed == [False, True] and not node.get_attributes()["transpose_a"]
     flat = all(
-        _is_row(port) for port, is_fixed in zip(_inputs(node), fixed, strict=True) if is_fixed
+        _is_row(port) for port, is_fixed in zip(inputs(node), fixed, strict=True) if is_fixed
     )
     return flat and (fixed.count(False) == 1 or kind == "Multiply")  # GELU multiplies two
 
@@ -117,7 +119,7 @@ def _constants(model: Any) -> set[str]:  # noqa: ANN401
     """Names of all nodes that depend on no input."""
     names: set[str] = set()
     for node in model.get_ordered_ops():
-        given = [port.get_node().get_name() in names for port in _inputs(node)]
+        given = [port.get_node().get_name() in names for port in inputs(node)]
         if node.get_type_name() == "Constant" or (given and all(given)):
             names.add(node.get_name())
     return names
@@ -127,15 +129,15 @@ def _rewrite_gelu(erf: Any) -> None:  # noqa: ANN401
     """Rule F2."""
     from openvino import opset13
 
-    divided, added = erf.input_value(0).get_node(), _only_reader(erf)
-    halved = _only_reader(added) if added is not None and _adds_one(added, erf) else None
+    divided, added = erf.input_value(0).get_node(), only_reader(erf)
+    halved = only_reader(added) if added is not None and _adds_one(added, erf) else None
     factor = _other_constant(halved, added, "Multiply") if halved is not None else None
-    product = _only_reader(halved) if halved is not None else None
+    product = only_reader(halved) if halved is not None else None
     if product is None or factor is None or not _divides_by_root(divided):
         return
     x = divided.input_value(0)
     is_product = product.get_type_name() == "Multiply" and any(
-        _same(port, x) for port in _inputs(product)
+        _same(port, x) for port in inputs(product)
     )
     if not is_product or np.allclose(factor, 0.5, rtol=0, atol=_CLOSE):
         return
@@ -153,7 +155,7 @@ def _adds_one(node: Any, erf: Any) -> bool:  # noqa: ANN401
 def _divides_by_root(node: Any) -> bool:  # noqa: ANN401
     if node.get_type_name() not in {"Divide", "Multiply"} or node.get_input_size() != 2:
         return False
-    value = _value(node.input_value(1).get_node())
+    value = content(node.input_value(1).get_node())
     wanted = math.sqrt(2) if node.get_type_name() == "Divide" else 1 / math.sqrt(2)
     return value is not None and bool(np.allclose(value, wanted, rtol=0, atol=_CLOSE))
 
@@ -163,28 +165,11 @@ def _other_constant(node: Any, one: Any, kind: str) -> Any:  # noqa: ANN401
     if node.get_type_name() != kind:
         return None
     others = [
-        port.get_node() for port in _inputs(node) if port.get_node().get_name() != one.get_name()
+        port.get_node() for port in inputs(node) if port.get_node().get_name() != one.get_name()
     ]
-    return _value(others[0]) if len(others) == 1 else None
-
-
-def _value(node: Any) -> Any:  # noqa: ANN401
-    return np.asarray(node.data) if node.get_type_name() == "Constant" else None
+    return content(others[0]) if len(others) == 1 else None
 
 
 def _same(first: Any, second: Any) -> bool:  # noqa: ANN401
     names = [port.get_node().get_name() for port in (first, second)]
     return bool(names[0] == names[1] and first.get_index() == second.get_index())
-
-
-def _only_reader(node: Any) -> Any:  # noqa: ANN401
-    readers = _readers(node)
-    return readers[0] if len(readers) == 1 else None
-
-
-def _readers(node: Any) -> list[Any]:  # noqa: ANN401
-    return [target.get_node() for target in node.output(0).get_target_inputs()]
-
-
-def _inputs(node: Any) -> list[Any]:  # noqa: ANN401
-    return [node.input_value(index) for index in range(node.get_input_size())]

@@ -5,15 +5,15 @@ splits by a plain copy and cannot join a bias behind it to the product. And PyTo
 that lets everything pass, which is added to every attention's scores.
 
 Rules:
-    J1  A product with constant weights, float or int8, that is split along its columns, with or
+    K1  A product with constant weights, float or int8, that is split along its columns, with or
         without a constant added before, becomes one product per part with its own columns.
-    J2  `scores + mask` becomes `scores` where the mask is chosen by a condition that is true
+    K2  `scores + mask` becomes `scores` where the mask is chosen by a condition that is true
         everywhere and is then zero, and is no larger than the scores. Where the batch is open, that
         is known only if nothing else is: the model's inputs have one open axis together.
-    J3  Parts are named NODE/part.N after the product's ONNX node; `declared` takes that off again.
-    J4  Constants that are added to a product or multiply it bear the product's name from here on:
+    K3  Parts are named NODE/part.N after the product's ONNX node; `declared` takes that off again.
+    K4  Constants that are added to a product or multiply it bear the product's name from here on:
         what becomes one layer is called after its last node, and is to be found by its product.
-    J5  It is the same arithmetic; the file is not touched.
+    K5  It is the same arithmetic; the file is not touched.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from jetlift.runtime.session.openvino_nodes import content, only_reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +38,7 @@ _ADDED = re.compile(rf"(?:{PART}\d+)?(?:/WithoutBiases)?$")
 
 
 def unsplit(model: Any) -> Any:  # noqa: ANN401 - the library ships no types
-    """The model, changed in place (rules J1 to J5)."""
+    """The model, changed in place (rules K1 to K5)."""
     simple = sum(axis.is_dynamic for it in model.inputs for axis in it.get_partial_shape()) <= 1
     for node in model.get_ordered_ops():
         kind = node.get_type_name()
@@ -52,12 +54,12 @@ def unsplit(model: Any) -> Any:  # noqa: ANN401 - the library ships no types
 
 
 def declared(name: str) -> str:
-    """The ONNX node that a layer's name speaks of, without what OpenVINO and rule J3 add."""
+    """The ONNX node that a layer's name speaks of, without what OpenVINO and rule K3 add."""
     return _ADDED.sub("", name)
 
 
 def _unsplit(split: Any) -> None:  # noqa: ANN401
-    """Rule J1."""
+    """Rule K1."""
     from openvino import opset13 as ops
 
     product, shift = _product_before(split)
@@ -84,11 +86,9 @@ def _unsplit(split: Any) -> None:  # noqa: ANN401
 
 
 def _name_what_follows(product: Any) -> None:  # noqa: ANN401
-    """Rule J4."""
+    """Rule K4."""
     name, node = product.get_friendly_name().removesuffix("/WithoutBiases"), product
-    while _only_reader(node):
-        (target,) = node.output(0).get_target_inputs()
-        node = target.get_node()
+    while (node := only_reader(node)) is not None:
         if node.get_type_name() not in {"Add", "Multiply"}:
             return
         if all(_value(node.input_value(number).get_node()) is None for number in range(2)):
@@ -99,7 +99,7 @@ def _name_what_follows(product: Any) -> None:  # noqa: ANN401
 def _product_before(split: Any) -> tuple[Any, Array | None]:  # noqa: ANN401
     """The product that is split, and what is added to it; None where it is something else."""
     node, shift = split.input_value(0).get_node(), None
-    if node.get_type_name() == "Add" and _only_reader(node):
+    if node.get_type_name() == "Add" and only_reader(node) is not None:
         given = [node.input_value(number).get_node() for number in range(2)]
         values = [_value(one) for one in given]
         if (values[0] is None) == (values[1] is None):
@@ -107,7 +107,7 @@ def _product_before(split: Any) -> tuple[Any, Array | None]:  # noqa: ANN401
         node, shift = (given[1], values[0]) if values[1] is None else (given[0], values[1])
         if shift is not None and any(side != 1 for side in shift.shape[:-1]):
             return None, None
-    is_product = node.get_type_name() == "MatMul" and _only_reader(node)
+    is_product = node.get_type_name() == "MatMul" and only_reader(node) is not None
     return (node, shift) if is_product else (None, None)
 
 
@@ -124,19 +124,18 @@ def _columns_of(weights: Any) -> Columns | None:  # noqa: ANN401
     """Makes some columns of constant weights anew; None for weights of another form."""
     from openvino import opset13 as ops
 
-    if weights.get_type_name() == "Constant":
-        content = _value(weights)
-        return None if content is None else lambda chosen: ops.constant(_cut(content, chosen))
+    if (stored := content(weights)) is not None:
+        return lambda chosen: ops.constant(_cut(stored, chosen))
     if weights.get_type_name() != "Multiply":
         return None
     shifted, scale = weights.input_value(0).get_node(), _value(weights.input_value(1).get_node())
     if shifted.get_type_name() != "Subtract" or scale is None:
         return None
-    stored = shifted.input_value(0).get_node()
+    widened = shifted.input_value(0).get_node()
     zero = _value(shifted.input_value(1).get_node())
-    if stored.get_type_name() != "Convert" or zero is None:
+    if widened.get_type_name() != "Convert" or zero is None:
         return None
-    levels = _value(stored.input_value(0).get_node())
+    levels = _value(widened.input_value(0).get_node())
     if levels is None:
         return None
 
@@ -149,7 +148,7 @@ def _columns_of(weights: Any) -> Columns | None:  # noqa: ANN401
 
 
 def _unmask(select: Any) -> None:  # noqa: ANN401
-    """Rule J2."""
+    """Rule K2."""
     condition, zero = select.input_value(0).get_node(), _value(select.input_value(1).get_node())
     if condition.get_type_name() == "Broadcast":
         condition = condition.input_value(0).get_node()
@@ -169,7 +168,7 @@ def _unmask(select: Any) -> None:  # noqa: ANN401
 def _no_larger(mask: Any, scores: Any) -> bool:  # noqa: ANN401
     """Whether a mask is as large as the scores or repeated along axes, of which the first is open.
 
-    OpenVINO tells no two open axes apart; rule J2 has it that there is but one.
+    OpenVINO tells no two open axes apart; rule K2 has it that there is but one.
     """
     if mask.rank.is_dynamic or scores.rank.is_dynamic or len(mask) != len(scores):
         return False
@@ -181,20 +180,18 @@ def _no_larger(mask: Any, scores: Any) -> bool:  # noqa: ANN401
     return bool(batch and all(rest))
 
 
-def _cut(content: Array, chosen: slice) -> Array:
+def _cut(array: Array, chosen: slice) -> Array:
     """Columns of an array, or all of one that has the same number for every column."""
-    if content.ndim == 0 or content.shape[-1] == 1:
-        return content
-    return np.ascontiguousarray(content[..., chosen])
+    if array.ndim == 0 or array.shape[-1] == 1:
+        return array
+    return np.ascontiguousarray(array[..., chosen])
 
 
 def _value(node: Any) -> Array | None:  # noqa: ANN401
     """What a node holds, where it is a constant: reshaped, multiplied, converted to float32."""
-    kind = node.get_type_name()
-    if kind == "Constant":
-        return np.asarray(node.data)
-    if kind not in {"Reshape", "Convert", "Multiply"}:
-        return None
+    kind, stored = node.get_type_name(), content(node)
+    if stored is not None or kind not in {"Reshape", "Convert", "Multiply"}:
+        return stored
     inner = _value(node.input_value(0).get_node())
     if inner is None or kind == "Convert":
         return None if inner is None else inner.astype(np.float32)
@@ -202,7 +199,3 @@ def _value(node: Any) -> Array | None:  # noqa: ANN401
         other = _value(node.input_value(1).get_node())
         return None if other is None else np.asarray(inner * other)
     return inner.reshape(list(node.output(0).get_shape()))
-
-
-def _only_reader(node: Any) -> bool:  # noqa: ANN401
-    return len(node.output(0).get_target_inputs()) == 1

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from jetlift.runtime.session.openvino_nodes import content, readers
+
 _OFFSET = 128
 _LEVELS = 256
 
@@ -37,8 +39,8 @@ def _quantises_to_int8(node: Any) -> bool:  # noqa: ANN401
     low, high = (_constant(node.input_value(index).get_node()) for index in (3, 4))
     if low is None or high is None or (low != -_OFFSET).any() or (high != _OFFSET - 1).any():
         return False
-    narrow = _readers(node)
-    widened = [reader for item in narrow for reader in _readers(item)]
+    narrow = readers(node)
+    widened = [reader for item in narrow for reader in readers(item)]
     return all(_converts_to(item, "i8") for item in narrow) and all(
         _converts_to(item, "f32") for item in widened
     )
@@ -50,9 +52,9 @@ def _rewrite(quantise: Any) -> None:  # noqa: ANN401
     edges = (np.float32(edge) for edge in (0, _LEVELS - 1))
     given = (quantise.input_value(index) for index in range(3))
     counted = opset13.fake_quantize(*given, *edges, _LEVELS)
-    for narrow in _readers(quantise):
+    for narrow in readers(quantise):
         unsigned = opset13.convert(counted, "u8")
-        for widen in _readers(narrow):
+        for widen in readers(narrow):
             _take_off(widen, opset13.convert(unsigned, "f32"))
 
 
@@ -90,12 +92,9 @@ def _converts_to(node: Any, kind: str) -> bool:  # noqa: ANN401
     )
 
 
-def _readers(node: Any) -> list[Any]:  # noqa: ANN401
-    return [target.get_node() for target in node.output(0).get_target_inputs()]
-
-
 def _constant(node: Any) -> Any:  # noqa: ANN401
     """A constant's content as float32, through a Convert; None for anything else."""
     if node.get_type_name() == "Convert":
         node = node.input_value(0).get_node()
-    return np.asarray(node.data, np.float32) if node.get_type_name() == "Constant" else None
+    stored = content(node)
+    return None if stored is None else stored.astype(np.float32, copy=False)
