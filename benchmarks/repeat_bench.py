@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from jetlift.benchmarks import measure, results
 from jetlift.benchmarks.stop import StopRules, brief
 from jetlift.jetson import board
 from jetlift.runtime.bundle import Bundle
+from jetlift.runtime.errors import JetliftError
 from jetlift.runtime.record import Recheck
 
 if TYPE_CHECKING:
@@ -62,6 +64,14 @@ def _child(job: measure.VariantJob) -> measure.VariantAnswer:
 
 def main() -> int:
     """Measure, print, and say whether the medians agree."""
+    try:
+        return _repeat(_asked())
+    except JetliftError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+
+
+def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--runs", type=int, default=5)
@@ -73,6 +83,10 @@ def main() -> int:
     asked = parser.parse_args()
     if asked.runs < 2:
         parser.error("--runs takes 2 or more")
+    return asked
+
+
+def _repeat(asked: argparse.Namespace) -> int:
     bundle = Bundle.open(asked.bundle)
     part = asked.part or next(iter(bundle.manifest.parts))
     rules = StopRules(time_limit_s=asked.time_limit_s)

@@ -44,10 +44,13 @@ def settings(root: Path) -> tuple[Setting, ...]:
 
 
 def _wanted(root: Path) -> Iterator[tuple[Path, str]]:
-    for policy in cpu_policies(root, most=_EVERY):
+    policies = cpu_policies(root, most=_EVERY)
+    for policy in policies:
         yield from _highest(policy, "scaling_min_freq", "scaling_max_freq")
-    for idle in numbered(root / "sys/devices/system/cpu", "cpu[0-9]*/cpuidle/state[0-9]*/disable"):
-        yield idle, "1"
+    if policies:  # a virtual machine may show idle states and no clock, which fixes none
+        idle = "cpu[0-9]*/cpuidle/state[0-9]*/disable"
+        for file in numbered(root / "sys/devices/system/cpu", idle):
+            yield file, "1"
     gpu = gpu_nodes(root)
     if gpu is not None:
         yield gpu / "device/railgate_enable", "0"

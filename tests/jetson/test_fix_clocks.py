@@ -291,6 +291,18 @@ def test_a_memory_that_was_locked_goes_back_to_its_rate(board: Path) -> None:
     assert told(board) == LOOSE | {EMC_LOCK: "1"}
 
 
+def test_idle_states_alone_are_no_clock(tmp_path: Path) -> None:
+    disable = tmp_path / "sys/devices/system/cpu/cpu0/cpuidle/state1/disable"
+    disable.parent.mkdir(parents=True)
+    disable.write_text("0\n")
+    with (
+        pytest.raises(MachineError, match="shows no clocks that can be set"),
+        FixedClocks(tmp_path),
+    ):
+        pytest.fail("nothing was fixed")
+    assert disable.read_text() == "0\n"
+
+
 def test_a_machine_without_clocks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="This machine shows no clocks that can be set"):
         FixedClocks(tmp_path).__enter__()
